@@ -1,0 +1,1 @@
+"""What the pages and the runner share: pure Python, no torch, no streamlit."""

@@ -1,0 +1,1 @@
+"""The `finetuner` command: one file per verb."""

@@ -1,0 +1,1 @@
+"""Datasets: reading, recognising, judging, rendering and keeping them."""

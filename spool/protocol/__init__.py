@@ -1,0 +1,1 @@
+"""The public contract in code: job spec, states, the folder protocol, metrics, errors."""

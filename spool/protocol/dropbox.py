@@ -1,0 +1,61 @@
+"""The two doors into the runner: specs into incoming/, empty files into control/. Works with no runner alive."""
+
+from typing import Any
+
+from spool.protocol import durable, jobs
+from spool.protocol.errors import FinetunerError, NotFound
+from spool.protocol.home import Home
+from spool.protocol.ulid import is_ulid, mint
+
+VERBS = ("cancel", "hold", "release", "top")
+
+
+def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) -> str:
+    """Drops a spec as ID.json and gives the id. Handing in the same `job_id` again drops nothing new.
+
+    The runner judges the spec: a wrong one is found in rejected/ID with its reasons.
+    """
+    home.create()
+    job_id = job_id or mint()
+    try:
+        jobs.get_job(home, job_id)
+    except NotFound:
+        data = spec if isinstance(spec, bytes) else durable.to_bytes(spec)
+        durable.write_atomic(home.incoming / f"{job_id}.json", data)
+    return job_id
+
+
+def control(home: Home, verb: str, job_id: str) -> None:
+    """Asks the runner to cancel, hold, release or top a job.
+
+    Raises:
+        NotFound: no such job.
+        FinetunerError: the job has ended.
+    """
+    assert verb in VERBS and is_ulid(job_id) or jobs.get_job(home, job_id)
+    job = jobs.get_job(home, job_id)
+    if job.ended:
+        raise FinetunerError(f"job {job_id} has ended ({job.state}).", "Nothing is left to do.", "already_ended")
+    home.create()
+    (home.control / f"{verb}-{job_id}").touch()
+
+
+def cancel(home: Home, job_id: str) -> None:
+    control(home, "cancel", job_id)
+
+
+def retry(home: Home, job_id: str) -> str:
+    """Drops a new job with the same spec and `retry_of`; gives the new id.
+
+    Raises:
+        NotFound: no such job.
+        FinetunerError: the job still waits or runs, or was rejected.
+    """
+    job = jobs.get_job(home, job_id)
+    if job.state == "rejected":
+        raise FinetunerError(f"job {job_id} was rejected: its spec is wrong.", "Correct it and submit it.", "rejected")
+    if not job.ended:
+        raise FinetunerError(f"job {job_id} is {job.state}.", "Retry it after it has ended.", "not_ended")
+    spec = durable.read_json(home.run(job_id).spec_orig)
+    spec.pop("submission_id", None)
+    return submit(home, {**spec, "retry_of": job_id})

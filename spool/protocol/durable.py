@@ -1,0 +1,86 @@
+"""Writing so that a power cut leaves the old file or the new one, never a half: write, fsync, rename, fsync folders.
+
+A failed fsync is raised and never retried: after it the kernel may have dropped the pages
+(https://wiki.postgresql.org/wiki/Fsync_Errors).
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def to_bytes(document: Any) -> bytes:
+    """A JSON document as people read it with cat: two spaces, a newline at the end."""
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def sync_dirs(*folders: Path) -> None:
+    for folder in folders:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes and fsyncs a file; the caller commits it (with a rename, or by fsyncing the folder)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replaces `path` as a whole. The temporary name starts with a dot, which every scan of the spool passes over."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_new(temporary, data)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_dirs(path.parent)
+
+
+def write_json(path: Path, document: Any) -> None:
+    write_atomic(path, to_bytes(document))
+
+
+def move(source: Path, target: Path) -> None:
+    """One rename(2), then both folders are fsynced."""
+    os.rename(source, target)
+    sync_dirs(*{target.parent, source.parent})
+
+
+def make_dirs(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """Appends one JSON object as one line with one write(2); a torn tail of an earlier crash is cut off first."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o664)
+    try:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            whole = os.pread(fd, min(size, 1 << 20), max(0, size - (1 << 20)))
+            os.ftruncate(fd, size - len(whole) + whole.rfind(b"\n") + 1)
+        os.write(fd, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    finally:
+        os.close(fd)
+
+
+def read_json(path: Path) -> Any:
+    """The document, or None where there is no file. Raises ValueError for bytes that are not JSON."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,168 @@
+"""Where things lie: every path of the data home, built from its root in one place."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from spool.protocol import durable
+
+
+class State(StrEnum):
+    """The folder that a job's token lies in. `rejected` has no token: a rejected drop never became a job."""
+
+    CHECKING = "checking"
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job's folder under runs/: stable for ever, deep links and scripts rely on it."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def spec_orig(self) -> Path:
+        return self.root / "spec.orig.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "train.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def outcome(self) -> Path:
+        """How the job ended (state, ended_at, error): written by the daemon just before the token's last move."""
+        return self.root / "outcome.json"
+
+    @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The data home. Its root is absolute; nothing below is made from a name that somebody dropped."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str] | None = None) -> "Home":
+        """From an option, else FINETUNER_HOME, else ./data."""
+        return cls(Path(path or os.environ.get("FINETUNER_HOME") or "data").resolve())
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool"
+
+    @property
+    def incoming(self) -> Path:
+        return self.spool / "incoming"
+
+    @property
+    def control(self) -> Path:
+        return self.spool / "control"
+
+    @property
+    def rejected(self) -> Path:
+        return self.spool / "rejected"
+
+    @property
+    def states(self) -> Path:
+        return self.spool / "state"
+
+    def state(self, state: State) -> Path:
+        return self.states / state.value
+
+    @property
+    def tmp(self) -> Path:
+        return self.states / "tmp"
+
+    @property
+    def accepting(self) -> Path:
+        return self.states / "accepting"
+
+    @property
+    def submissions(self) -> Path:
+        """One small file a `submission_id` (named by its hash) that holds the id of the job it became."""
+        return self.states / "submissions"
+
+    @property
+    def runner_lock(self) -> Path:
+        return self.states / "runner.lock"
+
+    @property
+    def gpu_lock(self) -> Path:
+        return self.states / "gpu.lock"
+
+    @property
+    def runner_json(self) -> Path:
+        return self.spool / "runner.json"
+
+    @property
+    def runner_log(self) -> Path:
+        return self.spool / "runner.log"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def run(self, job_id: str) -> Run:
+        return Run(self.runs / job_id)
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
+    def cache(self) -> Path:
+        """Compile and kernel caches of the training child; may be deleted at any time."""
+        return self.root / "cache"
+
+    def create(self) -> "Home":
+        """Makes the folders; any process may do it at any time."""
+        durable.make_dirs(
+            [self.incoming, self.control, self.rejected, self.tmp, self.accepting, self.submissions]
+            + [self.state(state) for state in State]
+            + [self.runs, self.datasets, self.models]
+        )
+        return self

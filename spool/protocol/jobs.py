@@ -1,0 +1,152 @@
+"""Jobs as everybody sees them: read from the folders at each call, never from an index."""
+
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spool.protocol import durable, metrics
+from spool.protocol.errors import NotFound
+from spool.protocol.home import Home, State
+from spool.protocol.states import Token, Tokens
+from spool.protocol.ulid import is_ulid
+
+
+@dataclass
+class Job:
+    """One job, as `finetuner show --json` prints it. Times are UTC in ISO 8601."""
+
+    id: str
+    name: str
+    kind: str
+    state: str
+    submitted_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    progress: dict[str, Any] = field(default_factory=lambda: {"step": 0, "total_steps": None, "eta_s": None})
+    attempts: int = 0
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    priority: int | None = None
+    submitted_by: str | None = None
+    model: str | None = None
+    dataset: str | None = None
+    retry_of: str | None = None
+    phase: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("done", "failed", "cancelled", "rejected")
+
+
+def now_iso() -> str:
+    return iso(datetime.now(UTC).timestamp())
+
+
+def iso(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def get_job(home: Home, job_id: str) -> Job:
+    """One job by its id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if is_ulid(job_id):
+        found = Tokens(home).find(job_id)
+        if found:
+            return _from_token(home, *found)
+        if (home.rejected / job_id / "reason.json").exists():
+            return _from_rejected(home, job_id)
+        for folder in (home.incoming, home.accepting):
+            if (folder / f"{job_id}.json").exists():
+                return _waiting(folder / f"{job_id}.json", job_id)
+        found = Tokens(home).find(job_id)
+        if found:
+            return _from_token(home, *found)
+    raise NotFound(f"there is no job {job_id!r}.", "`finetuner jobs` lists them.")
+
+
+def list_jobs(home: Home, state: str | None = None) -> list[Job]:
+    """All jobs, oldest first, or those in one state (a State, or "rejected")."""
+    jobs = {}
+    for each in State:
+        if state in (None, each.value):
+            for token in Tokens(home).list(each):
+                jobs[token.job_id] = _from_token(home, each, token)
+    if state in (None, "rejected") and home.rejected.exists():
+        for name in os.listdir(home.rejected):
+            if is_ulid(name) and (home.rejected / name / "reason.json").exists():
+                jobs.setdefault(name, _from_rejected(home, name))
+    if state in (None, State.CHECKING.value):
+        for folder in (home.incoming, home.accepting):
+            for path in folder.glob("*.json"):
+                if is_ulid(path.stem) and path.stem not in jobs:
+                    jobs[path.stem] = _waiting(path, path.stem)
+    return sorted(jobs.values(), key=lambda job: (job.submitted_at or "", job.id))
+
+
+def attempt_files(home: Home, job_id: str) -> list[Path]:
+    folder = home.run(job_id).attempts
+    return sorted(folder.glob("[0-9][0-9][0-9][0-9].json")) if folder.is_dir() else []
+
+
+def _from_token(home: Home, state: State, token: Token) -> Job:
+    body = Tokens(home).body(state, token)
+    run = home.run(token.job_id)
+    job = Job(token.job_id, body.get("name") or token.job_id, body.get("kind") or "train", state.value)
+    job.submitted_at = body.get("submitted_at")
+    job.submitted_by = body.get("submitted_by")
+    job.model, job.dataset, job.retry_of = body.get("model"), body.get("dataset"), body.get("retry_of")
+    job.priority = token.priority
+    attempts = attempt_files(home, token.job_id)
+    job.attempts = len(attempts)
+    if attempts:
+        job.started_at = (_read(attempts[0]) or {}).get("started_at")
+        row = metrics.last(run.metrics) or {}
+        job.progress = {name: row.get(name) for name in ("step", "total_steps", "eta_s")}
+        job.progress["step"] = row.get("step") or 0
+        event = metrics.last(run.events) or {}
+        job.phase = event.get("phase") if state is State.RUNNING else None
+    if job.ended:
+        outcome = _read(run.outcome) or {}
+        job.ended_at = outcome.get("ended_at")
+        job.error = outcome.get("error") if state is State.FAILED else None
+        job.progress["eta_s"] = None
+        result = _read(run.result) or {}
+        if state is State.DONE:
+            job.result = result.get("result")
+    return job
+
+
+def _from_rejected(home: Home, job_id: str) -> Job:
+    reason = _read(home.rejected / job_id / "reason.json") or {}
+    job = Job(job_id, reason.get("name") or reason.get("dropped_name") or job_id, "train", "rejected")
+    job.submitted_at = job.ended_at = reason.get("rejected_at")
+    job.submitted_by = reason.get("submitted_by")
+    job.error = {key: reason.get(key) for key in ("code", "message", "hint")} | {"errors": reason.get("errors", [])}
+    return job
+
+
+def _waiting(path: Path, job_id: str) -> Job:
+    """Dropped, not yet taken: it counts as being checked."""
+    spec = _read(path)
+    spec = spec if isinstance(spec, dict) else {}
+    job = Job(job_id, str(spec.get("name") or job_id), "train", State.CHECKING.value)
+    try:
+        job.submitted_at = iso(path.stat().st_mtime)
+    except FileNotFoundError:
+        pass
+    return job
+
+
+def _read(path: Path) -> Any:
+    try:
+        return durable.read_json(path)
+    except ValueError:
+        return None

@@ -1,0 +1,84 @@
+"""The runner's settings: HOME/settings.json, read once at its start. Every field has a default."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from spool.protocol.errors import SettingsError, SpecError
+from spool.protocol.home import Home
+from spool.protocol.parse import parse_json
+from spool.protocol.spec import Group
+
+
+class Settings(Group):
+    allowed_roots: list[str] | None = None
+    """Folders that datasets and local models may lie in. Default: where the runner was started, the data home, and
+    the system's temporary folder."""
+
+    settle_s: Annotated[float, Field(gt=0, le=60)] | None = None
+    """How long a dropped file must not have changed. Default 0.5, and 3 on network mounts."""
+
+    scan_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    """Time between two scans of the folders. Default 2, and 5 on network mounts."""
+
+    unreadable_s: Annotated[float, Field(gt=0, le=86_400)] = 60
+    """A file that does not parse and has not changed for so long is rejected."""
+
+    grace_s: Annotated[float, Field(gt=0, le=3600)] = 30
+    """A cancelled child that still lives so long after SIGTERM is killed."""
+
+    stop_s: Annotated[float, Field(gt=0, le=3600)] = 120
+    """When the runner is stopped: how long the child may take to write its checkpoint."""
+
+    heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
+    """Time between two writes of runner.json."""
+
+
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs"})
+
+
+def load(home: Home) -> Settings:
+    """The settings of a data home.
+
+    Raises:
+        SettingsError: the file is there and cannot be used.
+    """
+    try:
+        data = home.settings.read_bytes()
+    except FileNotFoundError:
+        return Settings()
+    try:
+        document, _ = parse_json(data)
+        return Settings.model_validate(document)
+    except SpecError as error:
+        raise SettingsError(f"{home.settings}: {error.message}", error.hint) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{home.settings}: {where}: {first['msg']}", "Correct or remove the field.") from None
+
+
+def roots(settings: Settings, home: Home, started_in: Path) -> list[Path]:
+    """The resolved folders that datasets and local models may lie in."""
+    if settings.allowed_roots is not None:
+        return [Path(root).resolve() for root in settings.allowed_roots]
+    return [started_in.resolve(), home.root, Path(tempfile.gettempdir()).resolve()]
+
+
+def is_network_mount(path: Path) -> bool:
+    """Whether /proc/mounts calls the file system of `path` a network one, where events and ages are late."""
+    try:
+        lines = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return False
+    best = ("", "")
+    for line in lines:
+        fields: list[Any] = line.split()
+        point = fields[1].encode().decode("unicode_escape")
+        inside = os.path.commonpath([point, str(path)]) == point
+        if inside and len(point) >= len(best[0]):
+            best = (point, fields[2])
+    return best[1] in NETWORK_FILESYSTEMS

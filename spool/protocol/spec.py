@@ -1,0 +1,210 @@
+"""The job spec, version 1: each setting with its type, bounds, default and the text that forms and schema show.
+
+The smallest one is `{"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}`.
+Reading one from bytes, with every problem at once, is spool.protocol.parse's.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Auto = Literal["auto"]
+Name = Annotated[str, Field(min_length=1, max_length=120)]
+Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+
+
+class Group(BaseModel):
+    """Closed and strict: an unknown field is an error, "3" is not 3, NaN is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Lora(Group):
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    """Size of the adapter (LoRA rank). Higher learns more detail and takes more memory; 8 to 64 suits most data."""
+
+    alpha: Annotated[float, Field(gt=0, le=2048)] = 16
+    """Strength of the adapter: what it adds is scaled by alpha / rank. Equal to the rank, or twice it, is usual."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Share of adapter inputs that are zeroed while training. 0 is fastest; 0.05 can help on small data."""
+
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=64)] = "all-linear"
+    """Which layers get an adapter: "all-linear" (best quality), or names such as ["q_proj", "v_proj"]."""
+
+    rslora: bool = False
+    """Rank-stabilised LoRA (arXiv 2312.03732): scales by alpha / sqrt(rank). Worth it for ranks of 64 and more."""
+
+
+class Train(Group):
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
+    """How often the training rows are seen. More than 5 mostly learns the rows by heart."""
+
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Stop after this many steps, whatever `epochs` says."""
+
+    effective_batch: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Rows that each step learns from. It is batch_size times gradient_accumulation."""
+
+    batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
+    """Rows on the card at once. Larger is faster and needs more memory; the result is the same."""
+
+    gradient_accumulation: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
+    """How many batches make one step. Given together with batch_size, their product sets effective_batch."""
+
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = "auto"
+    """How large each step is. auto: 2e-4, and 5e-4 for models of fewer than one billion parameters."""
+
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """How the learning rate falls over the run. cosine suits nearly everything."""
+
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """Share of the steps over which the learning rate rises from 0."""
+
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Pulls the adapter's weights towards 0 at each step, against overfitting."""
+
+    optimizer: Literal["auto", "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "adafactor"] = "auto"
+    """auto: 8-bit AdamW on a GPU, AdamW on a CPU."""
+
+    gradient_checkpointing: Auto | bool = "auto"
+    """Computes activations twice to save memory. auto: on (Unsloth's own) with a GPU, off on a CPU."""
+
+    packing: Literal["auto", False] = "auto"
+    """Joining short rows into full sequences is not built yet: auto means off."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
+    """Fixes the adapter's first weights, the order of the rows and dropout."""
+
+    logging_steps: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """One row of metrics each so many steps."""
+
+    save_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
+    """A checkpoint each so many steps. auto: a tenth of the run, between 10 and 500 steps."""
+
+
+class Data(Group):
+    format: Literal[
+        "auto", "alpaca", "prompt_completion", "question_answer", "sharegpt", "messages", "text", "preference", "label"
+    ] = "auto"
+    """How a row is laid out. auto recognises it by its columns; `finetuner check FILE` shows what it found."""
+
+    mapping: Annotated[dict[Name, Name], Field(max_length=16)] = {}
+    """Which column plays which role, where the names are unusual: {"prompt": "Frage", "completion": "Antwort"}."""
+
+    max_length: Auto | Annotated[int, Field(ge=16, le=131_072)] = "auto"
+    """Longest row in tokens; what is longer is cut. auto: the longest row, at most 2048 and what the model can."""
+
+    train_on: Literal["auto", "responses", "all"] = "auto"
+    """Learn from the answers only, or from every token. auto: answers, and all of it for plain text."""
+
+    eval_fraction: Auto | Annotated[float, Field(ge=0, le=0.5)] = "auto"
+    """Share of rows kept away from training to measure eval loss. auto: 5 % (at most 200 rows), 0 below 100 rows."""
+
+
+class Eval(Group):
+    every_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
+    """Measure eval loss each so many steps. auto: a fifth of the run."""
+
+    sample_prompts: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=0)] = []
+    """Sample answers while training are not built yet: leave this out."""
+
+
+class EarlyStopping(Group):
+    patience: Annotated[int, Field(ge=1, le=100)] = 3
+    """Stop after so many evaluations in a row without a better eval loss."""
+
+    min_delta: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """A better eval loss is one that is lower by more than this."""
+
+
+class Limits(Group):
+    max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Stop training after so many hours and keep what was learned."""
+
+    early_stopping: EarlyStopping | None = None
+    """Stop when the eval loss no longer falls; the best checkpoint becomes the result."""
+
+    on_nan: Literal["stop"] = "stop"
+    """A loss that is not a number ends the job as `diverged`."""
+
+    stall_minutes: None = None
+    """A watchdog for stalled training is not built yet: leave this out."""
+
+    min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
+    """Free disk (in GB) below which a job does not start and writes no further checkpoint."""
+
+    max_problem_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The job is blocked when more than this share of the rows cannot be trained on."""
+
+
+class JobSpec(Group):
+    """What a job is to do."""
+
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec", populate_by_name=True)
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    """Version of this format: 1."""
+
+    kind: Literal["train"] = "train"
+    """What to do. This version trains; export, generate and evaluate are not built yet."""
+
+    name: Name | None = None
+    """A name for people. Default: made from the model and the dataset."""
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The base: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
+
+    dataset: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The rows: a file, or an uploaded NAME or NAME@VERSION."""
+
+    precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
+    """Precision of the frozen base while training. auto: 16bit on a CPU and where it fits the card, else 4bit."""
+
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    """0 goes first, 9 last; within a priority, first come, first served."""
+
+    submission_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Any text of yours. The same one dropped twice is one job, so a script may safely try again."""
+
+    retry_of: Ulid | None = None
+    """The job that this one repeats; `finetuner retry` sets it."""
+
+    export: Annotated[list[Literal["adapter", "merged"]], Field(min_length=1, max_length=2)] = ["adapter"]
+    """What to make at the end: "adapter" (always made) and "merged" (16-bit weights with the adapter merged in)."""
+
+    lora: Lora = Lora()
+    train: Train = Train()
+    data: Data = Data()
+    eval: Eval = Eval()
+    limits: Limits = Limits()
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(by_alias=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a job spec, as committed in docs/job-spec.schema.json."""
+    schema = JobSpec.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def batches(train: Train, largest: int = 8) -> tuple[int, int]:
+    """(batch_size, gradient_accumulation) whose product is the effective batch; `largest` bounds an auto batch_size.
+
+    Raises:
+        ValueError: batch_size or gradient_accumulation alone does not divide effective_batch.
+    """
+    size, accumulation, effective = train.batch_size, train.gradient_accumulation, train.effective_batch
+    if size != "auto" and accumulation != "auto":
+        return size, accumulation
+    if size == "auto" and accumulation == "auto":
+        size = max(d for d in range(1, min(largest, effective) + 1) if effective % d == 0)
+        return size, effective // size
+    given = accumulation if size == "auto" else size
+    assert isinstance(given, int)
+    if effective % given:
+        raise ValueError(f"{given} does not divide the effective batch of {effective}")
+    return (effective // given, given) if size == "auto" else (given, effective // given)
