@@ -1,13 +1,20 @@
 """The two doors into the runner: specs into incoming/, empty files into control/. Works with no runner alive."""
 
+import json
 from typing import Any
 
 from spool.protocol import durable, jobs
 from spool.protocol.errors import FinetunerError, NotFound
 from spool.protocol.home import Home
-from spool.protocol.ulid import is_ulid, mint
+from spool.protocol.ulid import mint
 
-VERBS = ("cancel", "hold", "release", "top")
+VERBS = {
+    "cancel": ("checking", "queued", "held", "running"),
+    "hold": ("checking", "queued"),
+    "release": ("held",),
+    "top": ("checking", "queued"),
+}
+"""Which job may be asked what. The runner carries an order out as soon as it has accepted the job."""
 
 
 def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) -> str:
@@ -25,17 +32,27 @@ def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) 
     return job_id
 
 
+def submitted(home: Home, submission_id: str) -> str | None:
+    """The id of the job that a submission_id became, if it did."""
+    try:
+        return home.submission(submission_id).read_text().strip()
+    except (OSError, ValueError):
+        return None
+
+
 def control(home: Home, verb: str, job_id: str) -> None:
     """Asks the runner to cancel, hold, release or top a job.
 
     Raises:
         NotFound: no such job.
-        FinetunerError: the job has ended.
+        FinetunerError: the job has ended, or nothing can come of it in the job's state.
     """
-    assert verb in VERBS and is_ulid(job_id) or jobs.get_job(home, job_id)
     job = jobs.get_job(home, job_id)
     if job.ended:
         raise FinetunerError(f"job {job_id} has ended ({job.state}).", "Nothing is left to do.", "already_ended")
+    if job.state not in VERBS[verb]:
+        hint = f"Only a {' or '.join(VERBS[verb])} job can be asked that."
+        raise FinetunerError(f"cannot {verb} job {job_id}: it is {job.state}.", hint, "wrong_state")
     home.create()
     (home.control / f"{verb}-{job_id}").touch()
 
@@ -56,6 +73,9 @@ def retry(home: Home, job_id: str) -> str:
         raise FinetunerError(f"job {job_id} was rejected: its spec is wrong.", "Correct it and submit it.", "rejected")
     if not job.ended:
         raise FinetunerError(f"job {job_id} is {job.state}.", "Retry it after it has ended.", "not_ended")
-    spec = durable.read_json(home.run(job_id).spec_orig)
+    try:
+        spec = json.loads(home.run(job_id).spec_orig.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise FinetunerError(f"the spec of job {job_id} cannot be read: {error}", "Submit it anew.", "lost") from None
     spec.pop("submission_id", None)
     return submit(home, {**spec, "retry_of": job_id})

@@ -5,6 +5,7 @@ A failed fsync is raised and never retried: after it the kernel may have dropped
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replaces `path` as a whole. The temporary name starts with a dot, which every scan of the spool passes over."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         write_new(temporary, data)
         os.rename(temporary, path)

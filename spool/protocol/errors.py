@@ -49,10 +49,9 @@ class Problem:
         return asdict(self)
 
     def __str__(self) -> str:
-        where = f"{self.pointer or 'the file'}"
-        if self.line is not None:
-            where += f" (line {self.line}, column {self.column})"
-        return f"{where}: {self.message}" + (f" {self.hint}" if self.hint else "")
+        place = "" if self.line is None else f"line {self.line}, column {self.column}"
+        where = f"{self.pointer} ({place})" if self.pointer and place else self.pointer or place
+        return (f"{where}: " if where else "") + self.message + (f" {self.hint}" if self.hint else "")
 
 
 class SpecError(FinetunerError):
@@ -64,7 +63,8 @@ class SpecError(FinetunerError):
         self.problems = problems
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{first.pointer or 'the file'}: {first.message}{more}", first.hint, first.code)
+        where = f"{first.pointer}: " if first.pointer else ""
+        super().__init__(f"{where}{first.message}{more}", first.hint, first.code)
 
 
 class DataError(FinetunerError):

@@ -1,5 +1,6 @@
 """Where things lie: every path of the data home, built from its root in one place."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -117,6 +118,9 @@ class Home:
     def submissions(self) -> Path:
         """One small file a `submission_id` (named by its hash) that holds the id of the job it became."""
         return self.states / "submissions"
+
+    def submission(self, submission_id: str) -> Path:
+        return self.submissions / hashlib.sha256(submission_id.encode()).hexdigest()[:32]
 
     @property
     def runner_lock(self) -> Path:

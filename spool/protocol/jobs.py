@@ -1,16 +1,21 @@
 """Jobs as everybody sees them: read from the folders at each call, never from an index."""
 
 import os
+import stat
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from spool.protocol import durable, metrics
 from spool.protocol.errors import NotFound
 from spool.protocol.home import Home, State
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid
+
+DROP_BYTES = 256 * 1024
 
 
 @dataclass
@@ -74,21 +79,31 @@ def get_job(home: Home, job_id: str) -> Job:
 
 def list_jobs(home: Home, state: str | None = None) -> list[Job]:
     """All jobs, oldest first, or those in one state (a State, or "rejected")."""
-    jobs = {}
-    for each in State:
-        if state in (None, each.value):
-            for token in Tokens(home).list(each):
-                jobs[token.job_id] = _from_token(home, each, token)
-    if state in (None, "rejected") and home.rejected.exists():
-        for name in os.listdir(home.rejected):
-            if is_ulid(name) and (home.rejected / name / "reason.json").exists():
-                jobs.setdefault(name, _from_rejected(home, name))
+    waiting: dict[str, Path] = {}
+    placed: dict[str, tuple[State, Token]] = {}
+    refused: list[str] = []
+    # In the order in which jobs travel, and the queue once more (interrupted and released jobs go back to it), so that
+    # none slips past; where one is seen twice, the later look counts.
     if state in (None, State.CHECKING.value):
         for folder in (home.incoming, home.accepting):
-            for path in folder.glob("*.json"):
-                if is_ulid(path.stem) and path.stem not in jobs:
-                    jobs[path.stem] = _waiting(path, path.stem)
+            waiting |= {path.stem: path for path in folder.glob("*.json") if is_ulid(path.stem)}
+    for each in (*State, State.QUEUED):
+        if state in (None, each.value):
+            placed |= {token.job_id: (each, token) for token in Tokens(home).list(each)}
+    if state in (None, "rejected") and home.rejected.exists():
+        refused = [n for n in os.listdir(home.rejected) if is_ulid(n) and (home.rejected / n / "reason.json").exists()]
+    jobs = {job_id: _waiting(path, job_id) for job_id, path in waiting.items() if job_id not in placed}
+    jobs |= {job_id: _from_rejected(home, job_id) for job_id in refused}
+    jobs |= {job_id: _from_token(home, *where) for job_id, where in placed.items()}
     return sorted(jobs.values(), key=lambda job: (job.submitted_at or "", job.id))
+
+
+def job_ids(home: Home) -> set[str]:
+    """The ids of all jobs, without opening a file."""
+    ids = {token.job_id for state in State for token in Tokens(home).list(state)}
+    ids |= {path.stem for folder in (home.incoming, home.accepting) for path in folder.glob("*.json")}
+    ids |= {path.name for path in home.rejected.glob("*")}
+    return {job_id for job_id in ids if is_ulid(job_id)}
 
 
 def attempt_files(home: Home, job_id: str) -> list[Path]:
@@ -97,7 +112,11 @@ def attempt_files(home: Home, job_id: str) -> list[Path]:
 
 
 def _from_token(home: Home, state: State, token: Token) -> Job:
-    body = Tokens(home).body(state, token)
+    tokens = Tokens(home)
+    body = _read(tokens.path(state, token))
+    if not body:  # it may have moved since it was listed
+        state, token = tokens.find(token.job_id) or (state, token)
+        body = _read(tokens.path(state, token))
     run = home.run(token.job_id)
     job = Job(token.job_id, body.get("name") or token.job_id, body.get("kind") or "train", state.value)
     job.submitted_at = body.get("submitted_at")
@@ -107,25 +126,24 @@ def _from_token(home: Home, state: State, token: Token) -> Job:
     attempts = attempt_files(home, token.job_id)
     job.attempts = len(attempts)
     if attempts:
-        job.started_at = (_read(attempts[0]) or {}).get("started_at")
+        job.started_at = _read(attempts[0]).get("started_at")
         row = metrics.last(run.metrics) or {}
         job.progress = {name: row.get(name) for name in ("step", "total_steps", "eta_s")}
         job.progress["step"] = row.get("step") or 0
         event = metrics.last(run.events) or {}
         job.phase = event.get("phase") if state is State.RUNNING else None
     if job.ended:
-        outcome = _read(run.outcome) or {}
+        outcome = _read(run.outcome)
         job.ended_at = outcome.get("ended_at")
         job.error = outcome.get("error") if state is State.FAILED else None
         job.progress["eta_s"] = None
-        result = _read(run.result) or {}
         if state is State.DONE:
-            job.result = result.get("result")
+            job.result = _read(run.result).get("result")
     return job
 
 
 def _from_rejected(home: Home, job_id: str) -> Job:
-    reason = _read(home.rejected / job_id / "reason.json") or {}
+    reason = _read(home.rejected / job_id / "reason.json")
     job = Job(job_id, reason.get("name") or reason.get("dropped_name") or job_id, "train", "rejected")
     job.submitted_at = job.ended_at = reason.get("rejected_at")
     job.submitted_by = reason.get("submitted_by")
@@ -135,18 +153,26 @@ def _from_rejected(home: Home, job_id: str) -> Job:
 
 def _waiting(path: Path, job_id: str) -> Job:
     """Dropped, not yet taken: it counts as being checked."""
-    spec = _read(path)
-    spec = spec if isinstance(spec, dict) else {}
-    job = Job(job_id, str(spec.get("name") or job_id), "train", State.CHECKING.value)
+    job = Job(job_id, job_id, "train", State.CHECKING.value)
     try:
-        job.submitted_at = iso(path.stat().st_mtime)
-    except FileNotFoundError:
+        # What lies there may be anything: a pipe that never answers, a link, gigabytes.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            info = os.fstat(fd)
+            job.submitted_at = iso(info.st_mtime)
+            spec = orjson.loads(os.read(fd, DROP_BYTES)) if stat.S_ISREG(info.st_mode) else {}
+        finally:
+            os.close(fd)
+        job.name = str(spec.get("name") or job_id)[:120]
+    except (OSError, ValueError, AttributeError):
         pass
     return job
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one: a damaged or unreadable file must not take the whole list down."""
     try:
-        return durable.read_json(path)
-    except ValueError:
-        return None
+        document = durable.read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -42,13 +42,15 @@ class Reader:
     """Reads a growing file: each call of `read_new` gives the whole lines that came since the last one.
 
     An unterminated last line waits until it is whole; a line that is not JSON is counted in `broken` and passed over.
-    A file that was replaced or cut short is read again from its start (`restarted` tells the caller).
+    A file that was replaced or cut short is read again from its start (`restarted` tells the caller). The bytes before
+    the offset are compared too: a new file may get the old one's inode number.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = 0
         self.inode = 0
+        self.tail = b""
         self.broken = 0
         self.restarted = False
 
@@ -57,15 +59,17 @@ class Reader:
         try:
             with open(self.path, "rb") as file:
                 stat = os.fstat(file.fileno())
-                if stat.st_ino != self.inode or stat.st_size < self.offset:
+                file.seek(self.offset - len(self.tail))
+                if stat.st_ino != self.inode or file.read(len(self.tail)) != self.tail:
                     self.restarted = self.inode != 0
-                    self.inode, self.offset, self.broken = stat.st_ino, 0, 0
-                file.seek(self.offset)
+                    self.inode, self.offset, self.tail, self.broken = stat.st_ino, 0, b"", 0
+                    file.seek(0)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
+        self.tail = (self.tail + whole)[-200:]
         return self._parse(whole)
 
     def _parse(self, data: bytes) -> list[Row]:
@@ -94,7 +98,7 @@ def last(path: Path, tail_bytes: int = 16_384) -> Row | None:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - tail_bytes))
             data = file.read()
-    except FileNotFoundError:
+    except OSError:
         return None
     for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
         try:

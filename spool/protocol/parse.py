@@ -2,7 +2,9 @@
 
 import difflib
 import json
+import math
 import re
+from collections import Counter
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from spool.protocol.spec import SCHEMA_VERSION, JobSpec, batches, json_schema
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_KEYS = 1000
+MAX_PROBLEMS = 100
 
 NOT_BUILT = {
     "/kind": ("export", "generate", "evaluate"),
@@ -34,66 +37,92 @@ def parse_spec(data: bytes) -> JobSpec:
     problems = _version_problems(document)
     if not problems:
         try:
-            spec = JobSpec.model_validate(document)
+            spec = JobSpec.model_validate(document, by_alias=True, by_name=False)
         except ValidationError as error:
             problems = _schema_problems(document, error)
         else:
             problems = _cross_checks(spec)
             if not problems:
                 return spec
-    raise SpecError([_placed(problem, text) for problem in problems])
+    raise SpecError([placed(problem, text) for problem in problems])
 
 
 def parse_json(data: bytes) -> tuple[Any, str]:
     """(document, text) of strict JSON: no duplicate keys, no NaN, bounded size, depth and number of keys."""
     if len(data) > MAX_BYTES:
-        raise SpecError([Problem("too_large", f"{len(data):,} bytes; a job spec has at most {MAX_BYTES:,}.")])
+        message = f"the file has {len(data):,} bytes; a job spec has at most {MAX_BYTES:,}."
+        raise SpecError([Problem("too_large", message)])
     text = decode(data)
     if _depth(text) > MAX_DEPTH:
-        raise SpecError([Problem("too_deep", f"nested deeper than {MAX_DEPTH} levels.")])
+        raise SpecError([Problem("too_deep", f"the file is nested deeper than {MAX_DEPTH} levels.")])
     repeated: list[str] = []
     keys = 0
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal keys
         keys += len(items)
-        seen = dict(items)
-        if len(seen) < len(items):
-            names = [name for name, _ in items]
-            repeated.extend(sorted({name for name in names if names.count(name) > 1}))
-        return seen
-
-    def constant(word: str) -> None:
-        raise ValueError(word)
+        if keys > MAX_KEYS:
+            raise SpecError([Problem("too_many_keys", f"the file has more than {MAX_KEYS:,} fields.")])
+        names = Counter(name for name, _ in items)
+        repeated.extend(name for name, count in names.items() if count > 1)
+        return dict(items)
 
     try:
-        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        document = json.loads(
+            text, object_pairs_hook=pairs, parse_constant=_constant, parse_float=_float, parse_int=_int
+        )
+        json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise SpecError([_syntax_problem(error, text)]) from None
+    except UnicodeEncodeError:
+        message = "the file holds half a character (a lone surrogate such as \\ud800)."
+        raise SpecError([Problem("bad_text", message, "Write the character itself, in UTF-8.")]) from None
     except ValueError as error:
-        raise SpecError([Problem("bad_number", f"{str(error)[:40]} is not a JSON number.")]) from None
+        raise SpecError([Problem("bad_number", str(error))]) from None
     if repeated:
-        names = ", ".join(repr(name) for name in repeated)
-        raise SpecError([Problem("duplicate_key", f"the field {names} stands there more than once.", "Keep one.")])
-    if keys > MAX_KEYS:
-        raise SpecError([Problem("too_many_keys", f"{keys:,} fields; at most {MAX_KEYS:,}.")])
+        shown = ", ".join(repr(_short(name)) for name in repeated[:10])
+        raise SpecError([Problem("duplicate_key", f"the field {shown} stands there more than once.", "Keep one.")])
     return document, text
+
+
+def _constant(word: str) -> None:
+    raise ValueError(f"{word} is not a JSON number.")
+
+
+def _float(word: str) -> float:
+    value = float(word)
+    if math.isinf(value):
+        raise ValueError(f"{_short(word)} is too large a number.")
+    return value
+
+
+def _int(word: str) -> int:
+    if len(word) > 300:
+        raise ValueError(f"{_short(word)} is too large a number.")
+    return int(word)
+
+
+def _short(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def decode(data: bytes) -> str:
     """UTF-8 text; other encodings are named in the error. A UTF-8 byte order mark is passed over."""
     if not data.strip():
         raise SpecError([Problem("empty", "the file is empty.")])
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    half_empty = any(not half.strip(b"\0") for half in (data[::2], data[1::2]))
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (half_empty and data.strip(b"\0")):
         raise SpecError([Problem("not_utf8", "the file is saved as UTF-16.", "Save it as UTF-8.")])
     if b"\0" in data:
         raise SpecError([Problem("not_text", "the file holds NUL bytes; it is not text.", "Copy it once more.")])
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        message = f"the file is not UTF-8 (byte {error.start:,}, line {line})."
-        raise SpecError([Problem("not_utf8", message, "Save it as UTF-8.", line=line)]) from None
+        before = data[: error.start].decode()
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        message = "the file is not UTF-8; it may be saved as Latin-1 or Windows-1252."
+        raise SpecError([Problem("not_utf8", message, "Save it as UTF-8.", "", line, column)]) from None
 
 
 def locate(text: str, pointer: str) -> tuple[int, int] | None:
@@ -126,7 +155,8 @@ def locate(text: str, pointer: str) -> tuple[int, int] | None:
 
 def _depth(text: str) -> int:
     depth = deepest = 0
-    for mark in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+    # Possessive and with the closing quote optional: an unfinished string must not be scanned from each of its quotes.
+    for mark in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):
         if mark.group() in "[{":
             depth += 1
             deepest = max(deepest, depth)
@@ -138,7 +168,9 @@ def _depth(text: str) -> int:
 
 
 def _syntax_problem(error: json.JSONDecodeError, text: str) -> Problem:
-    at_end = error.pos >= len(text.rstrip())
+    rest = text[error.pos :].rstrip()
+    cut = not rest or error.msg.startswith("Unterminated") or any(w.startswith(rest) for w in ("true", "false", "null"))
+    at_end = cut or (error.msg.startswith("Invalid \\") and len(rest) < 7)
     what = f"JSON ends early at line {error.lineno}, column {error.colno}" if at_end else f"{error.msg}"
     hint = "It looks like an unfinished copy." if at_end else "Check the commas, quotes and brackets there."
     return Problem("bad_json", what + ".", hint, "", error.lineno, error.colno)
@@ -146,8 +178,10 @@ def _syntax_problem(error: json.JSONDecodeError, text: str) -> Problem:
 
 def _version_problems(document: dict[str, Any]) -> list[Problem]:
     version = document.get("schema")
-    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
-        message = f"made for version {version}; this runner knows version {SCHEMA_VERSION}."
+    if isinstance(version, bool):  # for Python, and so for pydantic's Literal, true equals 1
+        return [Problem("bad_value", f"{json.dumps(version)} does not fit.", f"Expected {SCHEMA_VERSION}.", "/schema")]
+    if isinstance(version, int | float) and version > SCHEMA_VERSION:
+        message = f"made for version {_short(f'{version:g}')}; this runner knows version {SCHEMA_VERSION}."
         return [Problem("newer_version", message, "Update the runner.", "/schema")]
     return []
 
@@ -155,7 +189,8 @@ def _version_problems(document: dict[str, Any]) -> list[Problem]:
 def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[Problem]:
     schema = json_schema()
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False, include_context=False):
+    items = error.errors(include_url=False, include_context=False)
+    for item in items[:MAX_PROBLEMS]:
         path, node = _field_path(schema, item["loc"])
         pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
         if item["type"] == "missing":
@@ -165,21 +200,27 @@ def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[P
         else:
             problem = _wrong_value(document, node, path, pointer)
         found.setdefault(pointer, problem)
-    return list(found.values())
+    problems = list(found.values())
+    if len(items) > MAX_PROBLEMS:
+        problems.append(Problem("too_many_problems", f"and {len(items) - MAX_PROBLEMS} more problems."))
+    return problems
 
 
 def _unknown_field(schema: dict[str, Any], path: list[Any], pointer: str) -> Problem:
     _, parent = _field_path(schema, path[:-1])
     known = list(parent.get("properties", {}))
-    near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    elsewhere = [f"{group}.{path[-1]}" for group in _groups(schema) if path[-1] in _groups(schema)[group]]
-    if elsewhere:
-        hint = f"Did you mean {elsewhere[0]!r}?"
+    name = str(path[-1])
+    elsewhere = {field: f"{group}.{field}" for group, fields in _groups(schema).items() for field in fields}
+    near = difflib.get_close_matches(name, known, n=1)
+    near = near or [elsewhere[field] for field in difflib.get_close_matches(name, elsewhere, n=1)]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if name in elsewhere:
+        hint = f"Did you mean {elsewhere[name]!r}?"
     elif near:
         hint = f"Did you mean {near[0]!r}?"
     else:
         hint = "Known here: " + ", ".join(known) + "."
-    return Problem("unknown_field", f"there is no field {str(path[-1])!r}.", hint, pointer)
+    return Problem("unknown_field", f"there is no field {_short(name)!r}.", hint, pointer)
 
 
 def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: str) -> Problem:
@@ -195,9 +236,7 @@ def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: 
         near = difflib.get_close_matches(value, known, n=1)
         return Problem("bad_value", f"unknown export {value!r}.", f"Did you mean {(near or known)[0]!r}?", pointer)
     shown = json.dumps(value, ensure_ascii=False, default=str)
-    return Problem(
-        "bad_value", f"{shown if len(shown) <= 60 else shown[:57] + '...'} does not fit.", _expected(node), pointer
-    )
+    return Problem("bad_value", f"{_short(shown)} does not fit.", _expected(node), pointer)
 
 
 def _cross_checks(spec: JobSpec) -> list[Problem]:
@@ -247,6 +286,9 @@ def _field_path(schema: dict[str, Any], loc: Any) -> tuple[list[Any], dict[str, 
             path.append(part)
             arrays = [c for c in [node, *node.get("anyOf", [])] if "items" in c]
             node = arrays[0]["items"] if arrays else {}
+        elif isinstance(node.get("additionalProperties"), dict):
+            path.append(part)
+            node = node["additionalProperties"]
         else:
             break
     return path, _resolved(schema, node)
@@ -276,7 +318,8 @@ def _words(node: dict[str, Any]) -> str:
     if kind == "array":
         if node.get("maxItems") == 0:
             return "an empty list"
-        return "a list of " + _words(node.get("items", {})).removeprefix("a ")
+        longest = f"at most {node['maxItems']}, each " if "maxItems" in node else ""
+        return "a list of " + longest + _words(node.get("items", {})).removeprefix("" if longest else "a ")
     return {"null": "null", "boolean": "true or false", "object": "an object"}.get(str(kind), "something else")
 
 
@@ -288,7 +331,7 @@ def _bounds(node: dict[str, Any]) -> str:
     return "".join(f" {part}" for part in (low, high) if part)
 
 
-def _placed(problem: Problem, text: str) -> Problem:
+def placed(problem: Problem, text: str) -> Problem:
     if problem.line is not None:
         return problem
     pointer = problem.pointer

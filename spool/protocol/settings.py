@@ -1,9 +1,10 @@
 """The runner's settings: HOME/settings.json, read once at its start. Every field has a default."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -50,6 +51,8 @@ def load(home: Home) -> Settings:
         data = home.settings.read_bytes()
     except FileNotFoundError:
         return Settings()
+    except OSError as error:
+        raise SettingsError(f"{home.settings} cannot be read: {error.strerror}", "Correct its permissions.") from None
     try:
         document, _ = parse_json(data)
         return Settings.model_validate(document)
@@ -71,14 +74,15 @@ def roots(settings: Settings, home: Home, started_in: Path) -> list[Path]:
 def is_network_mount(path: Path) -> bool:
     """Whether /proc/mounts calls the file system of `path` a network one, where events and ages are late."""
     try:
-        lines = Path("/proc/mounts").read_text().splitlines()
+        lines = Path("/proc/mounts").read_bytes().splitlines()
     except OSError:
         return False
+    path = path.resolve()
     best = ("", "")
     for line in lines:
-        fields: list[Any] = line.split()
-        point = fields[1].encode().decode("unicode_escape")
-        inside = os.path.commonpath([point, str(path)]) == point
-        if inside and len(point) >= len(best[0]):
-            best = (point, fields[2])
+        fields = line.split()
+        # A space stands there as \040. Escapes give bytes, bytes give the name.
+        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), fields[1]))
+        if path.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, fields[2].decode())
     return best[1] in NETWORK_FILESYSTEMS

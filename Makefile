@@ -1,0 +1,35 @@
+# What can be done here: `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test up lint bench lock dev
+SHELL := /bin/bash
+export FINETUNER_HOME ?= data
+PY := .venv/bin/python
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## virtual environment, pinned packages, the embedded model
+	@deploy/setup.sh
+	@$(PY) -m runner.embed --home $(FINETUNER_HOME)
+
+demo: setup ## train the embedded Gemma on the example and show the before and after
+	@$(PY) -m runner.demo --home $(FINETUNER_HOME)
+
+up: setup ## runner and web app together; Ctrl-C stops both
+	@exec $(PY) deploy/up.py --home $(FINETUNER_HOME)
+
+dev:
+	@deploy/setup.sh dev
+
+lint: dev ## ruff, mypy, import-linter
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+
+test: dev ## every test (minutes: real models are trained)
+	@$(PY) -m runner.embed --home data
+	@$(PY) -m pytest $(T)
+
+bench: setup ## what the runner costs, and how fast it is
+	@$(PY) -m bench.runner_cost && $(PY) -m bench.spool
+
+lock: ## resolve the lock files anew (needs uv)
+	@deploy/lock.sh

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes the lock files from pyproject.toml: one resolution, with hashes; the CPU set is the GPU set without what only
+# CUDA needs. Run as: make lock        (needs uv on the PATH; the versions change only when this is run)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo "certifi==2026.10.18" >"$work/overrides.txt" # unsloth asks for a newer one than there is
+compile() {
+  uv pip compile --quiet --universal --python-version 3.11 --override "$work/overrides.txt" --generate-hashes \
+    --no-annotate --no-header "$@"
+}
+compile pyproject.toml --group model -o "$work/gpu.lock"
+compile --group dev --constraint "$work/gpu.lock" -o "$work/dev.lock"
+python3 - "$work" <<'PY'
+import re, sys
+from pathlib import Path
+
+work = Path(sys.argv[1])
+HEAD = {
+    "gpu": "# The GPU set: for a machine whose torch is built for CUDA. Made by deploy/lock.sh.\n",
+    "cpu": "# The CPU set: the GPU set without CUDA's own packages, torchvision and xformers (beside a CPU torch they\n"
+    "# break `import unsloth`). torch is installed first, by itself: see deploy/setup.sh. Made by deploy/lock.sh.\n",
+    "dev": "# What tests and linters need beside either set. Made by deploy/lock.sh.\n",
+}
+CUDA_ONLY = r"(torch==|torchvision|torchaudio|xformers|nvidia-(?!ml-py)|cuda-|triton)"
+
+def blocks(path):
+    text = path.read_text().replace(" ; platform_machine == 'x86_64' and sys_platform == 'linux' \\", " \\")
+    return re.findall(r"^[A-Za-z].*?(?=^[A-Za-z]|\Z)", text, re.S | re.M)
+
+gpu = blocks(work / "gpu.lock")
+names = {b.split("==")[0] for b in gpu}
+sets = {
+    "gpu": gpu,
+    "cpu": [b for b in gpu if not re.match(CUDA_ONLY, b)],
+    "dev": [b for b in blocks(work / "dev.lock") if b.split("==")[0] not in names],
+}
+for name, packages in sets.items():
+    Path(f"requirements-{name}.lock").write_text(HEAD[name] + "".join(packages))
+    print(f"requirements-{name}.lock: {len(packages)} packages")
+PY

@@ -1,0 +1,86 @@
+"""The process of one attempt at one job: does what the spec's kind says, then writes result.json as its last act.
+
+Run as: python -m runner.child --home DIR --job ID --attempt N        (the daemon does; see runner/launch.py)
+
+Exit codes: 0 result.json was written (finished or failed), 75 stopped on request (the job can be resumed).
+"""
+
+import argparse
+import faulthandler
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from runner.checkpoint import EXIT_INTERRUPTED
+from runner.job import Attempt, Stopped, StopRequest
+from spool.protocol import durable
+from spool.protocol.errors import FinetunerError
+from spool.protocol.home import Home
+from spool.protocol.spec import JobSpec
+
+
+def spare_the_others() -> None:
+    """When memory runs out the kernel shall take the trainer, not the daemon or the web app."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("500")
+    except OSError:
+        pass
+
+
+def perform(attempt: Attempt) -> dict[str, Any]:
+    """Does the job and gives what stands under `result`."""
+    spec = JobSpec.model_validate(durable.read_json(attempt.run.spec))
+    attempt.phase("reading the data")
+    from runner import train
+
+    return train.train(spec, attempt)
+
+
+def explain(error: Exception) -> dict[str, Any]:
+    """The error as people read it. What was not foreseen is named by its last line, the log has the rest."""
+    if isinstance(error, FinetunerError):
+        return error.to_json()
+    words = str(error).strip().splitlines() or [""]
+    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        message = f"memory ran out: {words[0][:300]}"
+        return {"code": "out_of_memory", "message": message, "hint": "Use a smaller batch_size, or precision 4bit."}
+    if isinstance(error, OSError) and error.errno in (28, 122):
+        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
+    message = f"{type(error).__name__}: {words[0][:300]}"
+    return {"code": "unexpected", "message": message, "hint": "The log holds the details."}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m runner.child")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    spare_the_others()
+    home = Home.at(arguments.home)
+    stop = StopRequest(home, arguments.job)
+    try:
+        stop.listen()
+        attempt = Attempt(home, arguments.job, arguments.attempt, stop)
+        outcome: dict[str, Any] = {"outcome": "finished", "result": perform(attempt)}
+    except Stopped:
+        print("-- stopped on request", flush=True)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if stop.requested:  # the signal may surface as another error inside a library
+            traceback.print_exc()
+            return EXIT_INTERRUPTED
+        if not isinstance(error, FinetunerError):
+            traceback.print_exc()
+        outcome = {"outcome": "failed", "error": explain(error)}
+        print(f"-- failed: {outcome['error']['message']} {outcome['error']['hint']}", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    durable.write_json(attempt.run.result, {"v": 1, "attempt": arguments.attempt, **outcome})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

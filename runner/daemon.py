@@ -1,0 +1,300 @@
+"""The runner: takes drops, keeps the queue and runs one child process a job. Never imports torch.
+
+Run as: finetuner-runner [--home DIR]        (or: python -m runner.daemon)
+
+Exit codes: 0 stopped, 75 another runner holds the lock, 78 the configuration is unusable.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from runner import attempts, launch
+from runner.accept import Intake
+from runner.watch import Wake, Watch
+from spool.protocol import durable, settings
+from spool.protocol.errors import SettingsError
+from spool.protocol.home import Home, State
+from spool.protocol.jobs import now_iso
+from spool.protocol.resolve import Places
+from spool.protocol.states import Token, Tokens, is_final
+from spool.protocol.ulid import is_ulid
+
+log = logging.getLogger("runner")
+
+EXIT_LOCKED = 75
+EXIT_CONFIG = 78
+VERSION = "0.1.0"
+
+
+class Daemon:
+    """One runner over one data home. `tick` does everything that is due; `run` ticks until a signal says stop."""
+
+    def __init__(self, home: Home, options: settings.Settings, started_in: Path, trainer: tuple[str, ...]) -> None:
+        self.home = home
+        self.options = options
+        self.started_in = started_in
+        self.trainer = trainer
+        network = settings.is_network_mount(home.incoming)
+        self.settle_s = options.settle_s or (3.0 if network else 0.5)
+        self.scan_s = options.scan_s or (5.0 if network else 2.0)
+        self.wake = Wake()
+        self.watch = Watch(self.wake, [home.incoming, home.control])
+        self.tokens = Tokens(home)
+        places = Places(home, started_in, settings.roots(options, home, started_in))
+        self.intake = Intake(home, places, self.settle_s, options.unreadable_s)
+        self.gpu_lock = launch.GpuLock(home)
+        self.running: tuple[Token, launch.Child] | None = None
+        self.stopping = False
+        self.halted: dict[str, str] | None = None
+        self.waiting_for: str | None = None
+        self.started_at = now_iso()
+        self._reconciled = False
+        self._next_heartbeat = 0.0
+        self._next_scan = 0.0
+        self._told: dict[str, Any] = {}
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that a child's end wakes the wait
+        self.wake.on_signals()
+        while not (self.stopping and self.running is None):
+            self.wake.wait(self.tick())
+        self.watch.stop()
+        self._tell("stopped")
+
+    def _on_stop(self, *_: Any) -> None:
+        self.stopping = True
+
+    def tick(self) -> float:
+        """Does what is due; gives the seconds until something may be due again."""
+        try:
+            soonest = self._work()
+            if self.halted:
+                log.info("the fault is gone, going on")
+            self.halted = None
+        except OSError as error:
+            self._halt(error)
+            soonest = self.scan_s
+        self._heartbeat()
+        return soonest
+
+    def _work(self) -> float:
+        self._reap()
+        if self.stopping:
+            if self.running:
+                self.running[1].terminate(self.options.stop_s)
+            return 0.2
+        young = self._scan()
+        self._start_next()
+        soonest = min(self.scan_s, self.options.heartbeat_s)
+        if young is not None:
+            soonest = min(soonest, young)
+        if self.running and self.running[1].kill_at is not None:
+            soonest = min(soonest, 0.2)
+        return soonest
+
+    def _scan(self) -> float | None:
+        """Looks through incoming/ and control/. The folders are the truth, an event only made it happen sooner."""
+        self.home.create()
+        self.watch.ensure()
+        if not self._reconciled and self._next_scan == 0.0:
+            self.intake.recover()
+        self._next_scan = time.monotonic() + self.scan_s
+        young = self.intake.scan()
+        for name in sorted(os.listdir(self.home.control)):
+            verb, _, job_id = name.partition("-")
+            if is_ulid(job_id) and self._obey(verb, job_id):
+                (self.home.control / name).unlink(missing_ok=True)
+        return young
+
+    def _obey(self, verb: str, job_id: str) -> bool:
+        """True when the order is carried out, or came to nothing; False while it must wait."""
+        found = self.tokens.find(job_id)
+        if found is None:
+            return not any((f / f"{job_id}.json").exists() for f in (self.home.incoming, self.home.accepting))
+        state, token = found
+        if verb == "cancel":
+            return self._cancel(state, token)
+        if verb == "hold" and state is State.QUEUED:
+            self.tokens.move(token, State.QUEUED, State.HELD)
+        elif verb == "release" and state is State.HELD:
+            self.tokens.move(token, State.HELD, State.QUEUED)
+        elif verb == "top" and state is State.QUEUED:
+            queue = self.tokens.list(State.QUEUED)
+            first = min((t.sequence for t in queue if t.priority == 0), default=token.sequence)
+            self.tokens.reorder(token, State.QUEUED, 0, max(0, first - 1))
+        return True
+
+    def _cancel(self, state: State, token: Token) -> bool:
+        if is_final(state):
+            return True
+        if state is State.RUNNING:
+            if self.running and self.running[0] == token:
+                self.running[1].terminate(self.options.grace_s)
+            return False  # the file stays until the job has ended: the child looks at it, and so does a new runner
+        self._end(token, state, State.CANCELLED)
+        return True
+
+    def _start_next(self) -> None:
+        if self.running:
+            return
+        if not self.gpu_lock.acquire():
+            self.waiting_for = "a trainer of an earlier runner still lives"
+            return
+        self.waiting_for = None
+        if not self._reconciled:
+            for token in self.tokens.list(State.RUNNING):
+                self._conclude(token, None, False)
+            self._reconciled = True
+        queue = self.tokens.list(State.QUEUED)
+        if not queue:
+            return
+        token = queue[0]
+        try:
+            self.tokens.move(token, State.QUEUED, State.RUNNING)
+        except FileNotFoundError:
+            return
+        number = attempts.begin(self.home, token.job_id)
+        child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
+        self.running = (token, child)
+        log.info("started %s, attempt %d", token.job_id, number)
+        self._heartbeat(now=True)
+
+    def _reap(self) -> None:
+        if self.running and self.running[1].poll():
+            token, child = self.running
+            self._conclude(token, child.returncode, child.killed_for_memory())
+            self.running = None
+
+    def _conclude(self, token: Token, returncode: int | None, for_memory: bool) -> None:
+        """What the end of an attempt means for the job: done, failed, cancelled, or back to the head of its priority."""
+        job_id = token.job_id
+        number = len(attempts.attempt_files(self.home, job_id))
+        result = attempts.result_of(self.home, job_id, number)
+        cancelled = (self.home.control / f"cancel-{job_id}").exists()
+        if number == 0:  # it was claimed, and the runner died before the attempt began
+            self.tokens.move(token, State.RUNNING, State.QUEUED)
+            return
+        if result and result["outcome"] == "finished":
+            attempts.end(self.home, job_id, number, "finished", exit=returncode)
+            self._end(token, State.RUNNING, State.DONE)
+        elif result and result["outcome"] == "failed":
+            attempts.end(self.home, job_id, number, "failed", exit=returncode, error=result["error"])
+            self._end(token, State.RUNNING, State.FAILED, result["error"])
+        elif cancelled:
+            attempts.end(self.home, job_id, number, "cancelled", exit=returncode)
+            self._end(token, State.RUNNING, State.CANCELLED)
+        else:
+            outcome, why = attempts.how_it_ended(returncode, for_memory)
+            attempts.end(self.home, job_id, number, outcome, exit=returncode, why=why)
+            error = attempts.poison(self.home, job_id)
+            if error:
+                self._end(token, State.RUNNING, State.FAILED, error)
+            else:
+                self.tokens.move(token, State.RUNNING, State.QUEUED)
+                log.info("%s is back at the head of its queue: %s", job_id, why)
+
+    def _end(self, token: Token, source: State, target: State, error: dict[str, Any] | None = None) -> None:
+        outcome = {"state": target.value, "ended_at": now_iso(), "error": error}
+        durable.write_json(self.home.run(token.job_id).outcome, outcome)
+        self.tokens.move(token, source, target)
+        (self.home.control / f"cancel-{token.job_id}").unlink(missing_ok=True)
+        log.info("%s is %s%s", token.job_id, target.value, f": {error['message']}" if error else "")
+
+    def _halt(self, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "error")
+        reason = f"{error.strerror or error} ({name}) at {error.filename or 'the data home'}"
+        if self.halted is None:
+            log.error("halted, the queue is held: %s", reason, exc_info=True)
+        self.halted = {"code": name.lower(), "reason": reason}
+
+    def _heartbeat(self, now: bool = False) -> None:
+        if not now and time.monotonic() < self._next_heartbeat and self._told == self._status():
+            return
+        self._next_heartbeat = time.monotonic() + self.options.heartbeat_s
+        try:
+            self._tell(self._state())
+        except OSError as error:
+            self._halt(error)
+
+    def _state(self) -> str:
+        if self.halted:
+            return "halted"
+        if self.stopping:
+            return "stopping"
+        return "waiting" if self.waiting_for else "ready"
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "state": self._state(),
+            "current_job": self.running[0].job_id if self.running else None,
+            "halted": self.halted,
+            "waiting_for": self.waiting_for,
+        }
+
+    def _tell(self, state: str) -> None:
+        self._told = self._status()
+        document = {
+            "v": 1,
+            "pid": os.getpid(),
+            "version": VERSION,
+            "started_at": self.started_at,
+            "heartbeat": round(time.time(), 3),
+            **self._told,
+            "state": state,
+            "started_in": str(self.started_in),
+            "file_events": self.watch.problem or "ok",
+        }
+        temporary = self.home.runner_json.with_name(".runner.json.tmp")
+        temporary.write_bytes(durable.to_bytes(document))  # a heartbeat is not fsynced: it is about now
+        os.rename(temporary, self.home.runner_json)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="finetuner-runner", description="Takes jobs from the spool and runs them.")
+    parser.add_argument("--home", help="the data home (default: FINETUNER_HOME, else ./data)")
+    parser.add_argument("--trainer", nargs="+", help=argparse.SUPPRESS, default=list(launch.TRAINER))
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    home = Home.at(arguments.home)
+    try:
+        options = settings.load(home)
+        home.create()
+    except (SettingsError, OSError) as error:
+        print(f"finetuner-runner: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    lock = FileLock(
+        home.runner_lock, blocking=False, thread_local=False, fallback_to_soft=False, preserve_lock_file=True
+    )
+    try:
+        lock.acquire()
+    except Timeout:
+        other = durable.read_json(home.runner_json) or {}
+        who = f"pid {other.get('pid')}, since {other.get('started_at')}"
+        print(f"finetuner-runner: another runner ({who}) holds {home.runner_lock}", file=sys.stderr)
+        return EXIT_LOCKED
+    except OSError as error:
+        print(f"finetuner-runner: cannot lock {home.runner_lock}: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    daemon = Daemon(home, options, Path.cwd(), tuple(arguments.trainer))
+    log.info("runner %s on %s", VERSION, home.root)
+    daemon.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

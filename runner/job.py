@@ -1,0 +1,62 @@
+"""What a job's code may lean on inside its process: its folders, its voice, and whether it was asked to stop."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from spool.protocol import metrics, settings
+from spool.protocol.home import Home, Run
+from spool.protocol.resolve import Places
+
+
+class Stopped(BaseException):
+    """Raised at a point where the job can be left at once; a BaseException so that no library swallows it."""
+
+
+class StopRequest:
+    """Whether this attempt was asked to end: by SIGTERM, or by control/cancel-ID (which an orphan sees as well).
+
+    `between_steps` is True while the trainer looks at `requested` after each step, so that a checkpoint can be
+    written first. Anywhere else there is nothing to save, and the signal ends the attempt on the spot.
+    """
+
+    def __init__(self, home: Home, job_id: str) -> None:
+        self._cancel_file = home.control / f"cancel-{job_id}"
+        self._signalled = False
+        self.between_steps = False
+
+    def listen(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, *_: Any) -> None:
+        self._signalled = True
+        if not self.between_steps:
+            raise Stopped
+
+    @property
+    def requested(self) -> bool:
+        return self._signalled or self.cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancel_file.exists()
+
+
+class Attempt:
+    """What a job's code needs to know of its surroundings, and the ways it speaks to the outside."""
+
+    def __init__(self, home: Home, job_id: str, number: int, stop: StopRequest) -> None:
+        self.home = home
+        self.job_id = job_id
+        self.number = number
+        self.stop = stop
+        self.run: Run = home.run(job_id)
+        started_in = Path.cwd()
+        self.places = Places(home, started_in, settings.roots(settings.load(home), home, started_in))
+        self.metrics = metrics.Writer(self.run.metrics, number)
+        self.events = metrics.Writer(self.run.events, number)
+
+    def phase(self, words: str) -> None:
+        """Tells what is being done; the monitor shows it."""
+        print(f"-- {words}", flush=True)
+        self.events.write(event="phase", phase=words)

@@ -1,0 +1,144 @@
+"""How a child is started and ended: the one seam through which a job gets its process.
+
+The child is the leader of its own session and process group, writes to runs/ID/train.log (never to a pipe), and
+inherits the GPU lock's descriptor: while it lives, the lock is held, whatever becomes of the daemon.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from spool.protocol.home import Home
+
+log = logging.getLogger("runner")
+
+TRAINER = (sys.executable, "-m", "runner.child")
+
+
+class GpuLock:
+    """The lock that a trainer's life holds. Taken once by the daemon and passed on to each child by descriptor."""
+
+    def __init__(self, home: Home) -> None:
+        self.fd: int | None = None
+        self._lock = FileLock(
+            home.gpu_lock,
+            blocking=False,
+            thread_local=False,
+            fallback_to_soft=False,
+            preserve_lock_file=True,
+            on_acquired=self._keep,
+        )
+
+    def _keep(self, fd: int) -> None:
+        self.fd = fd
+
+    def acquire(self) -> bool:
+        """True once no other process holds it; an orphaned trainer of a dead daemon still does."""
+        if self.fd is None:
+            try:
+                self._lock.acquire()
+            except Timeout:
+                return False
+        return True
+
+
+@dataclass
+class Child:
+    """A running job's process, seen from the daemon."""
+
+    job_id: str
+    attempt: int
+    process: subprocess.Popen[bytes]
+    oom_kills: int
+    clock: Callable[[], float] = time.monotonic
+    kill_at: float | None = None
+    returncode: int | None = field(default=None)
+
+    def terminate(self, grace_s: float) -> None:
+        """SIGTERM to the group; SIGKILL follows in `poll` when the grace time is over."""
+        if self.kill_at is None:
+            self.kill_at = self.clock() + grace_s
+            log.info("stopping %s (SIGTERM, %g s of grace)", self.job_id, grace_s)
+            self._signal(signal.SIGTERM)
+
+    def poll(self) -> bool:
+        """True once the child has ended and nothing of its group is left."""
+        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            if self.kill_at is not None and self.clock() >= self.kill_at:
+                log.warning("killing %s: it did not stop in time", self.job_id)
+                self._signal(signal.SIGKILL)
+                self.kill_at = self.clock() + 5
+            return False
+        self._signal(signal.SIGKILL)  # before it is reaped, so that the group id is still its own
+        self.returncode = self.process.wait()
+        return True
+
+    def killed_for_memory(self) -> bool:
+        return self.returncode == -signal.SIGKILL and oom_kills() > self.oom_kills
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def start(
+    home: Home, job_id: str, attempt: int, gpu_lock: GpuLock, started_in: Path, trainer: tuple[str, ...] = TRAINER
+) -> Child:
+    """Starts the process for one attempt of one job."""
+    assert gpu_lock.fd is not None, "a child is started only under the GPU lock"
+    arguments = ["--home", str(home.root), "--job", job_id, "--attempt", str(attempt)]
+    before = oom_kills()
+    with open(home.run(job_id).log, "ab") as output:
+        process = subprocess.Popen(
+            [*trainer, *arguments],
+            cwd=started_in,
+            env=environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[gpu_lock.fd],
+        )
+    return Child(job_id, attempt, process, before)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """The daemon's environment plus: caches in the data home, no telemetry, unbuffered output."""
+    rooms = str(Path(__file__).resolve().parent.parent)
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(home.cache / "inductor"),
+        "TRITON_CACHE_DIR": str(home.cache / "triton"),
+        "UNSLOTH_COMPILE_LOCATION": str(home.cache / "unsloth"),
+        "HF_HUB_CACHE": str(home.cache / "hub"),
+        "TOKENIZERS_PARALLELISM": "false",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [rooms, os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+    }
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for memory since boot, or in this cgroup: tells that from other SIGKILLs."""
+    total = 0
+    for path, word in (("/proc/vmstat", "oom_kill "), ("/sys/fs/cgroup/memory.events", "oom_kill ")):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(word))
+    return total

@@ -1,0 +1,309 @@
+"""The training recipe, top to bottom: data, base model, LoRA, trainer, train (or resume), export.
+
+Unsloth does the work on GPU and CPU alike; nothing here adds to or takes from what a plain Unsloth script with the
+same settings learns (tests/test_training_parity.py compares the two, loss by loss and tensor by tensor).
+"""
+
+import gc
+import hashlib
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner import checkpoint, export, fetch
+from runner.job import Attempt, Stopped
+from spool.data.chat import Encoder
+from spool.data.prepare import Prepared, prepare
+from spool.protocol import durable
+from spool.protocol.errors import FinetunerError
+from spool.protocol.spec import JobSpec, batches
+
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SMALL_MODEL_PARAMETERS = 1_000_000_000
+OPTIMIZERS = {"adamw_8bit": "adamw_8bit", "adamw_torch": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model's folder, and what is known of it without loading it."""
+
+    reference: str
+    folder: Path
+    revision: str | None
+    parameters: int
+    weights_bytes: int
+
+
+def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
+    """Trains one LoRA adapter and gives the job's `result`.
+
+    Raises:
+        FinetunerError: with a code, in words a person can act on.
+        Stopped: on request, after a checkpoint where one was possible.
+    """
+    started = time.perf_counter()
+    _check_disk(spec, attempt)
+    base = _find_base(spec, attempt)
+    encoder = Encoder.for_model(base.folder)
+    dataset = attempt.places.dataset(spec.dataset)
+    data = prepare(dataset, spec.data, encoder, spec.train.seed, spec.limits.max_problem_fraction)
+
+    attempt.phase("loading the libraries")
+    import unsloth  # noqa: F401, I001  (it patches the others, so it comes first)
+    import torch
+    from transformers import set_seed
+
+    on_gpu = torch.cuda.is_available()
+    spec = _resolve(spec, base, data, on_gpu, _free_gpu_bytes(torch) if on_gpu else 0)
+    _keep_resolved(spec, attempt)
+
+    attempt.phase("loading the model")
+    set_seed(spec.train.seed)
+    model, tokenizer = _load(spec, base)
+    trainer, progress = _trainer(spec, attempt, model, tokenizer, data, encoder, _spec_hash(spec, base, dataset))
+
+    resume = checkpoint.newest(attempt.run.checkpoints, progress.spec_hash)
+    attempt.phase("training" if resume is None else f"training, from step {checkpoint.step_of(resume)}")
+    attempt.stop.between_steps = True
+    outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    attempt.stop.between_steps = False
+    if attempt.stop.requested:
+        raise Stopped
+    steps = trainer.state.global_step
+    if data.eval and progress.last_eval_step != steps and not progress.best:
+        trainer.evaluate()
+    if progress.best and progress.best[1] != steps:
+        _load_best(model, attempt.run.checkpoints / f"checkpoint-{progress.best[1]}")
+
+    attempt.phase("saving the adapter")
+    facts = _facts(spec, base, dataset, data, progress, trainer, outcome, time.perf_counter() - started, torch, on_gpu)
+    folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts)
+    result = {"adapter": str(folder), **facts}
+    if "merged" in spec.export:
+        attempt.phase("merging")
+        del trainer, model
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+        result["merged"] = str(export.merged(attempt.run.exports, folder, base.folder, encoder, facts))
+    return result
+
+
+def _check_disk(spec: JobSpec, attempt: Attempt) -> None:
+    free_gb = shutil.disk_usage(attempt.run.root).free / 1e9
+    if free_gb < spec.limits.min_free_gb:
+        raise FinetunerError(
+            f"only {free_gb:.1f} GB of disk are free, and the job asks for {spec.limits.min_free_gb:g}.",
+            "Free some space (`finetuner doctor` shows what uses it), then retry.",
+            "disk_full",
+        )
+
+
+def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
+    model = attempt.places.model(spec.model)
+    folder, revision = model.folder, None
+    if folder is None:
+        attempt.phase(f"fetching {spec.model}")
+        folder, revision = fetch.fetch(spec.model)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise FinetunerError(f"{folder} has no safetensors weights.", "Choose another copy.", "no_safetensors")
+    return Base(
+        spec.model, folder, revision, sum(map(_count_parameters, weights)), sum(p.stat().st_size for p in weights)
+    )
+
+
+def _count_parameters(path: Path) -> int:
+    """From the header of a safetensors file (https://huggingface.co/docs/safetensors), without reading weights."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _free_gpu_bytes(torch: Any) -> int:
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes: int) -> JobSpec:
+    """The spec with every `auto` replaced by what it becomes here."""
+    try:
+        size, accumulation = batches(spec.train)
+    except ValueError as error:
+        raise FinetunerError(f"/train: {error}.", "Choose a divisor.", "bad_spec") from None
+    rows, t = len(data.train), spec.train
+    total = t.max_steps or math.ceil(rows / (size * accumulation)) * t.epochs
+    total = max(1, int(total))
+    precision = spec.precision
+    if precision == "auto":
+        # 16 bit needs the weights, and about as much again for activations; 4 bit where that is tight
+        precision = "16bit" if not on_gpu or base.parameters * 2 * 2 < free_bytes else "4bit"
+    train = t.model_copy(
+        update={
+            "batch_size": size,
+            "gradient_accumulation": accumulation,
+            "effective_batch": size * accumulation,
+            "learning_rate": (5e-4 if base.parameters < SMALL_MODEL_PARAMETERS else 2e-4)
+            if t.learning_rate == "auto"
+            else t.learning_rate,
+            "optimizer": ("adamw_8bit" if on_gpu else "adamw_torch") if t.optimizer == "auto" else t.optimizer,
+            "gradient_checkpointing": on_gpu if t.gradient_checkpointing == "auto" else t.gradient_checkpointing,
+            "packing": False,
+            "save_steps": min(500, max(10, total // 10)) if t.save_steps == "auto" else t.save_steps,
+        }
+    )
+    if not on_gpu and train.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        raise FinetunerError(f"the optimizer {train.optimizer} needs a GPU.", "Use auto or adamw_torch.", "bad_spec")
+    every = max(1, total // 5) if spec.eval.every_steps == "auto" else spec.eval.every_steps
+    resolved_data = spec.data.model_copy(
+        update={
+            "format": data.layout.format,
+            "train_on": data.train_on,
+            "max_length": data.max_length,
+            "eval_fraction": data.eval_fraction,
+        }
+    )
+    return spec.model_copy(
+        update={
+            "precision": precision,
+            "train": train,
+            "data": resolved_data,
+            "eval": spec.eval.model_copy(update={"every_steps": every}),
+        }
+    )
+
+
+def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
+    durable.write_json(attempt.run.spec, spec.to_json())
+
+
+def _spec_hash(spec: JobSpec, base: Base, dataset: Path) -> str:
+    """What a checkpoint is bound to: everything that the loss curve depends on."""
+    document = {k: v for k, v in spec.to_json().items() if k in ("precision", "lora", "train", "data")}
+    document["base"] = [str(base.folder), base.revision, base.weights_bytes]
+    document["dataset"] = checkpoint.sha256(dataset)
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
+    from unsloth import FastLanguageModel
+
+    assert isinstance(spec.data.max_length, int)
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        str(base.folder),
+        max_seq_length=spec.data.max_length,
+        load_in_4bit=spec.precision == "4bit",
+        load_in_8bit=spec.precision == "8bit",
+        use_exact_model_name=True,
+        trust_remote_code=False,
+    )
+    modules = spec.lora.target_modules
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=spec.lora.rank,
+        lora_alpha=spec.lora.alpha,
+        lora_dropout=spec.lora.dropout,
+        target_modules=LINEAR_LAYERS if modules == "all-linear" else modules,
+        bias="none",
+        use_rslora=spec.lora.rslora,
+        use_gradient_checkpointing="unsloth" if spec.train.gradient_checkpointing else False,
+        random_state=spec.train.seed,
+    )
+    return model, tokenizer
+
+
+def _trainer(
+    spec: JobSpec, attempt: Attempt, model: Any, tokenizer: Any, data: Prepared, encoder: Encoder, spec_hash: str
+) -> tuple[Any, Any]:
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    from runner.progress import Progress, TokenCount
+
+    def dataset(rows: list[Any]) -> Any:
+        return Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=dataset(data.train),
+        eval_dataset=dataset(data.eval) if data.eval else None,
+        args=_arguments(spec, attempt, bool(data.eval)),
+    )
+    trainer.data_collator = TokenCount(trainer.data_collator, model)
+    progress = Progress(attempt, spec.limits, spec_hash, trainer.data_collator)
+    trainer.add_callback(progress)
+    return trainer, progress
+
+
+def _arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> Any:
+    from trl import SFTConfig
+
+    t = spec.train
+    return SFTConfig(
+        output_dir=str(attempt.run.checkpoints),
+        per_device_train_batch_size=t.batch_size,
+        per_device_eval_batch_size=t.batch_size,
+        gradient_accumulation_steps=t.gradient_accumulation,
+        num_train_epochs=t.epochs,
+        max_steps=t.max_steps or -1,
+        learning_rate=t.learning_rate,
+        lr_scheduler_type=t.scheduler,
+        warmup_steps=t.warmup_ratio,
+        weight_decay=t.weight_decay,
+        optim=t.optimizer,
+        seed=t.seed,
+        logging_steps=t.logging_steps,
+        logging_nan_inf_filter=False,
+        max_length=spec.data.max_length,
+        packing=False,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=spec.eval.every_steps if evaluates else None,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=t.save_steps,
+        save_total_limit=None,
+        report_to="none",
+        disable_tqdm=True,
+        dataset_num_proc=1,
+    )
+
+
+def _load_best(model: Any, folder: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+
+
+def _facts(
+    spec: JobSpec,
+    base: Base,
+    dataset: Path,
+    data: Prepared,
+    progress: Any,
+    trainer: Any,
+    outcome: Any,
+    seconds: float,
+    torch: Any,
+    on_gpu: bool,
+) -> dict[str, Any]:
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {
+        "final_loss": losses[-1] if losses else None,
+        "train_loss": outcome.training_loss,
+        "eval_loss": progress.best[0] if progress.best else progress.last_eval_loss,
+        "steps": trainer.state.global_step,
+        "ended_early": progress.ended_early,
+        "tokens": progress.tokens.count,
+        "train_rows": len(data.train),
+        "eval_rows": len(data.eval),
+        "seconds": round(seconds, 1),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "peak_gpu_mem_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "base": {"reference": base.reference, "folder": str(base.folder), "revision": base.revision},
+        "dataset": {"reference": spec.dataset, "sha256": checkpoint.sha256(dataset)},
+    }

@@ -1,0 +1,107 @@
+"""What a spec's `model` and `dataset` name: a folder under models/, a hub id, a path inside the allowed roots."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from spool.protocol.errors import FinetunerError, Problem
+from spool.protocol.home import Home
+from spool.protocol.spec import JobSpec
+
+STORED = re.compile(r"[\w.-]{1,80}(@[0-9a-f]{12})?", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+class Unresolved(FinetunerError):
+    """A reference that leads nowhere, or outside the allowed roots."""
+
+    default_code = "not_found"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model: a local folder, or an id on the Hugging Face Hub that is fetched when the job starts."""
+
+    reference: str
+    folder: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name if self.folder else self.reference
+
+
+@dataclass(frozen=True)
+class Places:
+    """From where references count: the data home, the folder the process was started in, the allowed roots."""
+
+    home: Home
+    started_in: Path
+    roots: list[Path]
+
+    def path(self, reference: str) -> Path:
+        """The real path behind a reference, links followed.
+
+        Raises:
+            Unresolved: it lies outside the allowed roots, or is no path at all.
+        """
+        try:
+            path = (self.started_in / reference).resolve()
+        except (OSError, ValueError, RuntimeError):
+            raise Unresolved(f"{reference[:80]!r} is not a path.", "", "bad_path") from None
+        if not any(path.is_relative_to(root) for root in self.roots):
+            allowed = ", ".join(str(root) for root in self.roots)
+            hint = f"Allowed are: {allowed}. More can be set as allowed_roots in settings.json."
+            raise Unresolved(f"{path} lies outside the folders that jobs may read.", hint, "outside_roots")
+        return path
+
+    def model(self, reference: str) -> Model:
+        """Raises Unresolved with the nearest names where there is no such model."""
+        if re.fullmatch(r"[\w.-]+", reference) and reference not in (".", ".."):
+            named = self.home.models / reference
+            if (named / "config.json").is_file():
+                return Model(reference, named)
+        elif HUB_ID.fullmatch(reference) and not (self.started_in / reference).exists():
+            return Model(reference, None)
+        path = self.path(reference)
+        if (path / "config.json").is_file():
+            return Model(reference, path)
+        known = sorted(p.name for p in self.home.models.glob("*") if (p / "config.json").is_file())
+        near = difflib.get_close_matches(reference, known, n=1)
+        listed = ", ".join(known) or "none yet: `make setup` prepares gemma-3-270m"
+        hint = f"Did you mean {near[0]!r}?" if near else f"Models here: {listed}."
+        raise Unresolved(f"there is no model {reference!r}.", hint, "model_missing")
+
+    def dataset(self, reference: str) -> Path:
+        """The data file. Raises Unresolved where there is none."""
+        if reference.startswith("hf:"):
+            raise Unresolved("datasets from the hub are not built yet.", "Download it and give its path.", "not_built")
+        path = self.path(reference)
+        if path.is_file():
+            return path
+        if STORED.fullmatch(reference):
+            from spool.data import keep  # only stored datasets need it
+
+            return keep.resolve(self.home, reference)
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise Unresolved(f"the dataset {path} {what}.", _where(path), "dataset_missing")
+
+
+def problems(spec: JobSpec, places: Places) -> list[Problem]:
+    """What of the spec's references leads nowhere, each with its JSON pointer."""
+    found = []
+    for pointer, resolve in (("/model", places.model), ("/dataset", places.dataset)):
+        try:
+            resolve(getattr(spec, pointer[1:]))
+        except FinetunerError as error:
+            found.append(Problem(error.code, error.message, error.hint, pointer))
+    return found
+
+
+def _where(path: Path) -> str:
+    try:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()][:1000], n=1)
+    except OSError:
+        near = []
+    nearest = f"Did you mean {near[0]!r}? " if near else ""
+    return nearest + "Relative paths count from the folder that the runner was started in."

@@ -1,0 +1,146 @@
+"""Fixtures: a fresh data home, a real runner over it, a tiny Gemma, and the embedded Gemma 3 270M."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spool.protocol import durable, jobs
+from spool.protocol.home import Home
+
+ROOT = Path(__file__).resolve().parent.parent
+STUB = [sys.executable, str(ROOT / "tests" / "stub_trainer.py")]
+
+# Where torch's threads outnumber the cores, two trainers beside each other wait for each other.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 30, every_s: float = 0.02) -> Any:
+    """The first true value of `condition`; fails with what it last was after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s} s; last value: {value!r}")
+        time.sleep(every_s)
+
+
+class Runner:
+    """A real daemon process, driven through files."""
+
+    def __init__(self, home: Home, trainer: list[str] | None = None, cwd: Path = ROOT) -> None:
+        self.home = home
+        self.log = home.root / "runner.log"
+        self.command = [sys.executable, "-m", "runner.daemon", "--home", str(home.root)]
+        self.command += ["--trainer", *trainer] if trainer else []
+        self.cwd = cwd
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Runner":
+        self.home.runner_json.unlink(missing_ok=True)
+        with open(self.log, "ab") as log:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            self.process = subprocess.Popen(
+                self.command, cwd=self.cwd, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(lambda: self.status().get("state") in ("ready", "waiting") or self.process.poll() is not None)
+        return self
+
+    def status(self) -> dict[str, Any]:
+        return durable.read_json(self.home.runner_json) or {}
+
+    def job(self, job_id: str) -> jobs.Job:
+        return jobs.get_job(self.home, job_id)
+
+    def wait(self, job_id: str, *states: str, timeout_s: float = 60) -> jobs.Job:
+        def reached() -> bool:
+            assert self.process is not None
+            return self.job(job_id).state in states
+
+        try:
+            wait_for(reached, timeout_s)
+        except AssertionError:
+            log = self.home.run(job_id).log
+            tail = log.read_text()[-3000:] if log.exists() else ""
+            raise AssertionError(f"{self.job(job_id)}\n{self.log.read_text()[-3000:]}\n{tail}") from None
+        return self.job(job_id)
+
+    def child_pid(self) -> int:
+        """The pid of the running child, from /proc: its parent is the daemon."""
+        return wait_for(self._child)
+
+    def _child(self) -> int | None:
+        assert self.process is not None
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        pids = path.read_text().split()
+        return int(pids[0]) if pids else None
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+@pytest.fixture
+def make_runner() -> Iterator[Callable[..., Runner]]:
+    """Starts runners, and ends them and their children after the test."""
+    started: list[Runner] = []
+
+    def make(home: Home, trainer: list[str] | None = None, start: bool = True) -> Runner:
+        runner = Runner(home, trainer)
+        started.append(runner)
+        return runner.start() if start else runner
+
+    yield make
+    for runner in started:
+        if runner.process and runner.process.poll() is None:
+            child = runner._child()
+            runner.process.kill()
+            runner.process.wait()
+            if child:
+                try:
+                    os.killpg(child, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+@pytest.fixture
+def stub_runner(home: Home, make_runner: Callable[..., Runner]) -> Runner:
+    """A runner whose jobs are done by the stub trainer: milliseconds a step, no torch."""
+    return make_runner(home, STUB)
+
+
+@pytest.fixture
+def daemon(home: Home, make_runner: Callable[..., Runner]) -> Runner:
+    """A runner that really trains."""
+    return make_runner(home)
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Gemma 3 with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
+    subprocess.run([sys.executable, str(ROOT / "tests" / "tiny.py"), str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Path:
+    """The real Gemma 3 270M; `make test` prepares it before pytest starts."""
+    folder = ROOT / "data" / "models" / "gemma-3-270m"
+    assert (folder / "embedded.json").is_file(), "run `make setup` first: it prepares the embedded model"
+    return folder
