@@ -4,7 +4,6 @@ A drop is taken by one rename to accepting/ID.json and committed by one rename o
 crash leaves between the two is finished at the next start, under the same id.
 """
 
-import hashlib
 import logging
 import os
 import pwd
@@ -127,9 +126,7 @@ class Intake:
     def _take(self, drops: list[tuple[str, bytes]]) -> None:
         taken = []
         for name, data in drops:
-            stem = name.removesuffix(".json")
-            fresh = is_ulid(stem) and not self._known(stem)
-            job_id = stem if fresh else mint()
+            job_id = self._id_for(name)
             if self._rename_in(self.home.incoming / name, job_id):
                 try:
                     same = read_regular(self.home.accepting / f"{job_id}.json") == data
@@ -139,7 +136,8 @@ class Intake:
                     taken.append(job_id)
                 else:  # written to between our look and our rename: it is a new drop
                     os.rename(self.home.accepting / f"{job_id}.json", self.home.incoming / f"{job_id}.json")
-        durable.sync_dirs(self.home.incoming, self.home.accepting)
+        if drops:
+            durable.sync_all([self.home.incoming, self.home.accepting])
         self._commit(taken)
 
     def _rename_in(self, path: Path, job_id: str) -> bool:
@@ -157,23 +155,25 @@ class Intake:
         return True
 
     def _commit(self, job_ids: list[str]) -> None:
-        """Judges taken drops; the accepted ones become tokens in queued/, all folders fsynced once a batch."""
-        tokens = []
-        for job_id in job_ids:
-            if not self.tokens.find(job_id):
-                token = self._judge(job_id)
-                if token:
-                    tokens.append(token)
-        durable.sync_dirs(self.home.runs, self.home.tmp)
+        """Judges taken drops; the accepted ones become tokens in queued/. All fsyncs come before the renames."""
+        if not job_ids:
+            return
+        known = {token.job_id for state in State for token in self.tokens.list(state)}
+        accepted = [self._judge(job_id) for job_id in job_ids if job_id not in known]
+        tokens = [token for token in accepted if token]
+        runs = [self.home.run(token.job_id) for token in tokens]
+        written = [path for run in runs for path in (run.spec_orig, run.spec, run.root)]
+        written += [self.home.tmp / token.filename for token in tokens]
+        durable.sync_all([*written, self.home.runs, self.home.tmp])
         for token in tokens:
             os.rename(self.home.tmp / token.filename, self.tokens.path(State.QUEUED, token))
-        durable.sync_dirs(self.home.tmp, self.home.state(State.QUEUED))
+        durable.sync_all([self.home.tmp, self.home.state(State.QUEUED)])
         for job_id in job_ids:
             (self.home.accepting / f"{job_id}.json").unlink(missing_ok=True)
             (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)
 
     def _judge(self, job_id: str) -> Token | None:
-        """Writes the run folder and the token (in tmp/) of a good spec; moves a bad one to rejected/."""
+        """Writes the run folder and the token (in tmp/, unsynced) of a good spec; moves a bad one to rejected/."""
         path = self.home.accepting / f"{job_id}.json"
         note = durable.read_json(path.with_suffix(".from")) or {}
         data = path.read_bytes()
@@ -190,9 +190,8 @@ class Intake:
         run = self.home.run(job_id)
         run.root.mkdir(exist_ok=True)
         named = spec.name or default_name(spec)
-        durable.write_new(run.spec_orig, data)
-        durable.write_new(run.spec, durable.to_bytes({**spec.to_json(), "name": named}))
-        durable.sync_dirs(run.root)
+        durable.write_unsynced(run.spec_orig, data)
+        durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named}))
         self.sequence += 1
         token = Token(spec.priority, self.sequence, job_id)
         body = {
@@ -206,14 +205,14 @@ class Intake:
             "dropped_name": note.get("dropped_name"),
             "retry_of": spec.retry_of,
         }
-        durable.write_new(self.home.tmp / token.filename, durable.to_bytes(body))
+        durable.write_unsynced(self.home.tmp / token.filename, durable.to_bytes(body))
         log.info("accepted %s %r", job_id, named)
         return token
 
     def _claim_submission(self, spec: JobSpec, job_id: str) -> None:
         if spec.submission_id is None:
             return
-        marker = self.home.submissions / hashlib.sha256(spec.submission_id.encode()).hexdigest()[:32]
+        marker = self.home.submission(spec.submission_id)
         try:
             first = marker.read_text().strip()
         except FileNotFoundError:
@@ -226,7 +225,7 @@ class Intake:
 
     def _turn_away(self, path: Path, *problems: Problem) -> None:
         """Rejects something that is not taken through accepting/: it never could be a spec."""
-        job_id = mint()
+        job_id = self._id_for(path.name)
         note = {"dropped_name": os.fsencode(path.name).decode("utf-8", "backslashreplace")}
         try:
             note["uid"] = path.lstat().st_uid  # type: ignore[assignment]
@@ -253,11 +252,14 @@ class Intake:
         durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
         durable.write_new(folder / "reason.json", durable.to_bytes(reason))
         durable.move(path, folder / "dropped.json")
-        durable.sync_dirs(self.home.rejected)
+        durable.sync(self.home.rejected)
         log.info("rejected %s %r: %s", job_id, dropped_name, first)
 
-    def _known(self, job_id: str) -> bool:
-        return self.home.run(job_id).root.exists() or (self.home.rejected / job_id).exists()
+    def _id_for(self, name: str) -> str:
+        """The id that a submitter minted, while it is free; else a fresh one."""
+        stem = name.removesuffix(".json")
+        known = is_ulid(stem) and (self.home.run(stem).root.exists() or (self.home.rejected / stem).exists())
+        return stem if is_ulid(stem) and not known else mint()
 
     def _skip_once(self, path: Path, why: str) -> None:
         if path.name not in self._skipped:

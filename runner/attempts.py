@@ -1,5 +1,6 @@
 """One try at a job: runs/ID/attempts/0001.json ..., and what its end means for the job."""
 
+import functools
 import os
 import platform
 import signal
@@ -71,13 +72,13 @@ def how_it_ended(returncode: int | None, killed_for_memory: bool) -> tuple[str, 
 
 def poison(home: Home, job_id: str) -> dict[str, str] | None:
     """The error of a job that crashed by itself POISON times in a row without a newer checkpoint."""
-    records = []
+    records: list[dict[str, Any]] = []
     for path in attempt_files(home, job_id):
         try:
             records.append(durable.read_json(path) or {})
         except ValueError:
             records.append({})
-    crashed = []
+    crashed: list[dict[str, Any]] = []
     for record in reversed(records):
         if record.get("outcome") == "interrupted":
             continue
@@ -107,6 +108,7 @@ def _boot_id() -> str | None:
         return None
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "kernel": os.uname().release}
     for name in PACKAGES:

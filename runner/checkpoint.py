@@ -28,16 +28,12 @@ def complete(folder: Path, spec_hash: str) -> dict[str, Any]:
     """Makes a finished checkpoint durable: fsyncs every file, then writes the manifest that declares it whole."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        durable.sync(path)
         files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     manifest = {"v": 1, "step": step_of(folder), "spec_sha256": spec_hash, "written_at": time.time(), "files": files}
-    durable.sync_dirs(folder)
+    durable.sync(folder)
     durable.write_json(folder / MANIFEST, manifest)
-    durable.sync_dirs(folder.parent)
+    durable.sync(folder.parent)
     return manifest
 
 

@@ -59,7 +59,7 @@ class Daemon:
         self.started_at = now_iso()
         self._reconciled = False
         self._next_heartbeat = 0.0
-        self._next_scan = 0.0
+        self._recovered = False
         self._told: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -107,9 +107,9 @@ class Daemon:
         """Looks through incoming/ and control/. The folders are the truth, an event only made it happen sooner."""
         self.home.create()
         self.watch.ensure()
-        if not self._reconciled and self._next_scan == 0.0:
+        if not self._recovered:
             self.intake.recover()
-        self._next_scan = time.monotonic() + self.scan_s
+            self._recovered = True
         young = self.intake.scan()
         for name in sorted(os.listdir(self.home.control)):
             verb, _, job_id = name.partition("-")
@@ -177,7 +177,7 @@ class Daemon:
             self.running = None
 
     def _conclude(self, token: Token, returncode: int | None, for_memory: bool) -> None:
-        """What the end of an attempt means for the job: done, failed, cancelled, or back to the head of its priority."""
+        """What the end of an attempt means for the job: it ends, or goes back to the head of its priority."""
         job_id = token.job_id
         number = len(attempts.attempt_files(self.home, job_id))
         result = attempts.result_of(self.home, job_id, number)
@@ -217,6 +217,7 @@ class Daemon:
         if self.halted is None:
             log.error("halted, the queue is held: %s", reason, exc_info=True)
         self.halted = {"code": name.lower(), "reason": reason}
+        self._recovered = False  # what was taken and not committed is finished first
 
     def _heartbeat(self, now: bool = False) -> None:
         if not now and time.monotonic() < self._next_heartbeat and self._told == self._status():

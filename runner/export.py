@@ -3,7 +3,6 @@
 A manifest with hashes and lineage lies in each. The tokenizer files are the base's own, byte for byte.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,9 @@ from spool.data.chat import Encoder
 from spool.protocol import durable
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+
+TERMS_FILES = ("NOTICE", "GEMMA_TERMS.html")
+"""Gemma's terms ask that they travel with every copy and derivative."""
 
 
 def adapter(exports: Path, model: Any, base: Path, encoder: Encoder, facts: dict[str, Any]) -> Path:
@@ -50,9 +52,7 @@ def _export(target: Path, make: Callable[[Path], None], kind: str, facts: dict[s
     make(temporary)
     files = {}
     for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-        fd = os.open(path, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+        durable.sync(path)
         files[str(path.relative_to(temporary))] = {"bytes": path.stat().st_size, "sha256": checkpoint.sha256(path)}
     manifest = {"v": 1, "kind": kind, "lineage": {k: facts[k] for k in ("base", "dataset", "steps")}, "files": files}
     durable.write_json(temporary / "manifest.json", manifest)
@@ -62,7 +62,7 @@ def _export(target: Path, make: Callable[[Path], None], kind: str, facts: dict[s
 
 
 def _companions(folder: Path, base: Path, encoder: Encoder) -> None:
-    for name in TOKENIZER_FILES:
+    for name in (*TOKENIZER_FILES, *TERMS_FILES):
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
     (folder / "chat_template.jinja").write_text(encoder.template)

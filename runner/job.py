@@ -57,6 +57,8 @@ class Attempt:
         self.events = metrics.Writer(self.run.events, number)
 
     def phase(self, words: str) -> None:
-        """Tells what is being done; the monitor shows it."""
+        """Tells what is being done; the monitor shows it. A stop that a library swallowed is heard here."""
+        if self.stop.requested:
+            raise Stopped
         print(f"-- {words}", flush=True)
         self.events.write(event="phase", phase=words)

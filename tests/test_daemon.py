@@ -1,8 +1,10 @@
 """A real daemon process, driven through files alone; its jobs are done by the stub trainer."""
 
+import itertools
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,13 @@ from spool.protocol.ulid import is_ulid, mint
 
 
 def spec(name: str = "ok", **more: object) -> dict[str, object]:
-    return {"schema": 1, "name": name, "model": str(ROOT / "tests"), "dataset": "examples/support_tickets.jsonl", **more}
+    return {
+        "schema": 1,
+        "name": name,
+        "model": str(ROOT / "tests"),
+        "dataset": "examples/support_tickets.jsonl",
+        **more,
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +86,10 @@ def test_jobs_run_by_priority_then_arrival_one_at_a_time(home: Home, make_runner
     order = sorted(ids, key=lambda job_id: runner.job(job_id).started_at or "")
     assert order == [ids[2], ids[0], ids[1], ids[4], ids[3]]
     spans = [(runner.job(i).started_at, runner.job(i).ended_at) for i in order]
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))  # type: ignore[operator]
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))  # type: ignore[operator]
 
 
-def test_a_bad_spec_is_rejected_with_reasons_and_its_neighbour_is_not_delayed(
-    home: Home, stub_runner: Runner
-) -> None:
+def test_a_bad_spec_is_rejected_with_reasons_and_its_neighbour_is_not_delayed(home: Home, stub_runner: Runner) -> None:
     (home.incoming / "broken.json").write_text('{"schema": 1, "model": ')  # may still be growing: waits
     bad = {**spec(), "modle": 1, "lora": {"rank": "x"}, "dataset": "no/such/file.jsonl", "model": "m"}
     (home.incoming / "bad.json").write_text(json.dumps(bad, indent=1))
@@ -288,8 +294,6 @@ def test_a_second_runner_is_refused(home: Home, stub_runner: Runner, make_runner
     second = make_runner(home, STUB, start=False)
     second.log = home.root / "second.log"
     with open(second.log, "wb") as log:
-        import subprocess
-
         code = subprocess.run(second.command, cwd=ROOT, stderr=log, timeout=30, check=False).returncode
     assert code == 75
     assert "another runner" in second.log.read_text()
@@ -298,8 +302,6 @@ def test_a_second_runner_is_refused(home: Home, stub_runner: Runner, make_runner
 def test_unusable_settings_end_the_runner_with_78(home: Home, make_runner: Callable[..., Runner]) -> None:
     home.settings.write_text('{"settle": 1}')
     runner = make_runner(home, STUB, start=False)
-    import subprocess
-
     done = subprocess.run(runner.command, cwd=ROOT, capture_output=True, timeout=30, check=False, text=True)
     assert done.returncode == 78
     assert "settle" in done.stderr

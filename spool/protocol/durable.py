@@ -7,6 +7,7 @@ A failed fsync is raised and never retried: after it the kernel may have dropped
 import os
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,37 @@ def to_bytes(document: Any) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def sync_dirs(*folders: Path) -> None:
-    for folder in folders:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(*paths: Path) -> None:
+    """Fsyncs files or folders, in order."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Writes and fsyncs a file; the caller commits it (with a rename, or by fsyncing the folder)."""
+def sync_all(paths: Iterable[Path]) -> None:
+    """Fsyncs many at once: side by side they share journal commits and take a tenth of the time."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(sync, paths))
+
+
+def write_unsynced(path: Path, data: bytes) -> Path:
+    """Writes a file whose durability the caller sees to (`sync_all`) before anything relies on it."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        os.fsync(fd)
     finally:
         os.close(fd)
+    return path
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes and fsyncs a file; the caller commits it (with a rename, or by fsyncing the folder)."""
+    sync(write_unsynced(path, data))
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -48,7 +61,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_dirs(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -58,7 +71,7 @@ def write_json(path: Path, document: Any) -> None:
 def move(source: Path, target: Path) -> None:
     """One rename(2), then both folders are fsynced."""
     os.rename(source, target)
-    sync_dirs(*{target.parent, source.parent})
+    sync(*{target.parent, source.parent})
 
 
 def make_dirs(folders: Iterable[Path]) -> None:
@@ -67,7 +80,10 @@ def make_dirs(folders: Iterable[Path]) -> None:
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Appends one JSON object as one line with one write(2); a torn tail of an earlier crash is cut off first."""
+    """Appends one JSON object as one line with one write(2); a torn tail of an earlier crash is cut off first.
+
+    A file has one writer at a time: another's row that is just being written would look like a torn tail.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o664)
     try:
         size = os.fstat(fd).st_size

@@ -62,18 +62,15 @@ def get_job(home: Home, job_id: str) -> Job:
     Raises:
         NotFound: there is none.
     """
-    if is_ulid(job_id):
+    for _ in range(2 if is_ulid(job_id) else 0):  # it may go to where was looked already
         found = Tokens(home).find(job_id)
         if found:
             return _from_token(home, *found)
         if (home.rejected / job_id / "reason.json").exists():
             return _from_rejected(home, job_id)
         for folder in (home.incoming, home.accepting):
-            if (folder / f"{job_id}.json").exists():
+            if os.path.lexists(folder / f"{job_id}.json"):
                 return _waiting(folder / f"{job_id}.json", job_id)
-        found = Tokens(home).find(job_id)
-        if found:
-            return _from_token(home, *found)
     raise NotFound(f"there is no job {job_id!r}.", "`finetuner jobs` lists them.")
 
 

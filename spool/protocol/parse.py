@@ -1,6 +1,7 @@
 """Reading a job spec from bytes: strict JSON, then the closed schema, every problem at once with its place."""
 
 import difflib
+import functools
 import json
 import math
 import re
@@ -110,7 +111,7 @@ def decode(data: bytes) -> str:
     """UTF-8 text; other encodings are named in the error. A UTF-8 byte order mark is passed over."""
     if not data.strip():
         raise SpecError([Problem("empty", "the file is empty.")])
-    half_empty = any(not half.strip(b"\0") for half in (data[::2], data[1::2]))
+    half_empty = b"\0" in data and any(not half.strip(b"\0") for half in (data[::2], data[1::2]))
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (half_empty and data.strip(b"\0")):
         raise SpecError([Problem("not_utf8", "the file is saved as UTF-16.", "Save it as UTF-8.")])
     if b"\0" in data:
@@ -121,6 +122,8 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        if error.reason == "unexpected end of data":
+            raise SpecError([_ends_early(line, column)]) from None
         message = "the file is not UTF-8; it may be saved as Latin-1 or Windows-1252."
         raise SpecError([Problem("not_utf8", message, "Save it as UTF-8.", "", line, column)]) from None
 
@@ -170,10 +173,16 @@ def _depth(text: str) -> int:
 def _syntax_problem(error: json.JSONDecodeError, text: str) -> Problem:
     rest = text[error.pos :].rstrip()
     cut = not rest or error.msg.startswith("Unterminated") or any(w.startswith(rest) for w in ("true", "false", "null"))
-    at_end = cut or (error.msg.startswith("Invalid \\") and len(rest) < 7)
-    what = f"JSON ends early at line {error.lineno}, column {error.colno}" if at_end else f"{error.msg}"
-    hint = "It looks like an unfinished copy." if at_end else "Check the commas, quotes and brackets there."
-    return Problem("bad_json", what + ".", hint, "", error.lineno, error.colno)
+    cut = cut or re.fullmatch(r"-|\.|[eE][-+]?", rest) is not None
+    if cut or (error.msg.startswith("Invalid \\") and len(rest) < 7):
+        return _ends_early(error.lineno, error.colno)
+    hint = "Check the commas, quotes and brackets there."
+    return Problem("bad_json", f"{error.msg}.", hint, "", error.lineno, error.colno)
+
+
+def _ends_early(line: int, column: int) -> Problem:
+    message = f"JSON ends early at line {line}, column {column}."
+    return Problem("bad_json", message, "It looks like an unfinished copy.", "", line, column)
 
 
 def _version_problems(document: dict[str, Any]) -> list[Problem]:
@@ -187,7 +196,7 @@ def _version_problems(document: dict[str, Any]) -> list[Problem]:
 
 
 def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[Problem]:
-    schema = json_schema()
+    schema = _schema()
     found: dict[str, Problem] = {}
     items = error.errors(include_url=False, include_context=False)
     for item in items[:MAX_PROBLEMS]:
@@ -204,6 +213,11 @@ def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[P
     if len(items) > MAX_PROBLEMS:
         problems.append(Problem("too_many_problems", f"and {len(items) - MAX_PROBLEMS} more problems."))
     return problems
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return json_schema()
 
 
 def _unknown_field(schema: dict[str, Any], path: list[Any], pointer: str) -> Problem:

@@ -198,11 +198,11 @@ def batches(train: Train, largest: int = 8) -> tuple[int, int]:
         ValueError: batch_size or gradient_accumulation alone does not divide effective_batch.
     """
     size, accumulation, effective = train.batch_size, train.gradient_accumulation, train.effective_batch
-    if size != "auto" and accumulation != "auto":
+    if isinstance(size, int) and isinstance(accumulation, int):
         return size, accumulation
     if size == "auto" and accumulation == "auto":
-        size = max(d for d in range(1, min(largest, effective) + 1) if effective % d == 0)
-        return size, effective // size
+        fitting = max(d for d in range(1, min(largest, effective) + 1) if effective % d == 0)
+        return fitting, effective // fitting
     given = accumulation if size == "auto" else size
     assert isinstance(given, int)
     if effective % given:

@@ -1,0 +1,43 @@
+# Gemma Fine-Tuner: one CUDA base, two images.
+#   docker build --target runner -t gemma-finetuner-runner .
+#   docker build --target web    -t gemma-finetuner-web .
+# deploy/compose.yaml starts both over one volume.
+
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04 AS base
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# gcc and the Python headers: Triton compiles its launchers when a job first runs.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev python3 python3-dev python3-venv tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home --shell /usr/sbin/nologin finetuner \
+    && install -d -o finetuner -g finetuner /app /var/lib/finetuner
+WORKDIR /app
+USER finetuner
+# The packages change seldom, the code often: so they are installed first, from the lock files alone.
+COPY --chown=finetuner pyproject.toml README.md LICENSE NOTICE requirements-cpu.lock requirements-gpu.lock requirements-dev.lock ./
+COPY --chown=finetuner deploy/setup.sh deploy/setup.sh
+COPY --chown=finetuner spool/__init__.py spool/__init__.py
+COPY --chown=finetuner runner/__init__.py runner/__init__.py
+COPY --chown=finetuner pages/__init__.py pages/__init__.py
+RUN deploy/setup.sh
+COPY --chown=finetuner . .
+ENV FINETUNER_HOME=/var/lib/finetuner \
+    PATH=/app/.venv/bin:$PATH \
+    PYTHONUNBUFFERED=1
+VOLUME /var/lib/finetuner
+ENTRYPOINT ["tini", "--"]
+
+FROM base AS runner
+# The embedded model is converted into the volume at the first start; later starts skip it in milliseconds.
+CMD ["bash", "-c", "python -m runner.embed --home \"$FINETUNER_HOME\" && exec finetuner-runner"]
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=180s \
+    CMD ["python", "-m", "spool.health.heartbeat"]
+
+FROM base AS web
+EXPOSE 8501
+# Inside a container the port is published by whoever runs it, by default to 127.0.0.1 (deploy/compose.yaml).
+CMD ["streamlit", "run", "streamlit_app.py", "--server.address", "0.0.0.0", "--server.headless", "true"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]

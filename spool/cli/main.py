@@ -1,0 +1,116 @@
+"""The `finetuner` command: its verbs and their options; each verb's work is in the file of its name.
+
+Run as: finetuner VERB ...        (or: python -m spool.cli.main VERB ...)
+
+Exit codes: 0 fine, 1 the thing failed, 2 the input is wrong, 130 stopped with Ctrl-C.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+
+from spool.cli import terminal
+from spool.protocol.errors import DataError, FinetunerError, ModelError, NotFound, SettingsError, SpecError
+from spool.protocol.home import Home
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+STATES = ("checking", "queued", "running", "held", "done", "failed", "cancelled", "rejected")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs. --home may stand before or after the verb."""
+    main = argparse.ArgumentParser(
+        prog="finetuner",
+        description="Fine-tune Gemma through the spool of this machine.",
+        epilog="`finetuner VERB --help` tells more. Exit codes: 0 fine, 1 the thing failed, 2 the input is wrong.",
+        allow_abbrev=False,
+    )
+    main.add_argument(
+        "--home", metavar="DIR", default=None, help="the data home (default: FINETUNER_HOME, else ./data)"
+    )
+    verbs = main.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, words: str, module: str = "") -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
+        sub.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the data home")
+        sub.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+        sub.set_defaults(module=module or name)
+        return sub
+
+    submit = verb("submit", "drop a job spec and print the job's id")
+    submit.add_argument("spec", metavar="SPEC.json", help="the job spec; - reads it from standard input")
+    submit.add_argument(
+        "--wait", action="store_true", help="show progress; exit 0 done, 1 failed or cancelled, 2 rejected"
+    )
+    listing = verb("jobs", "list the queue and the history, oldest first")
+    listing.add_argument("--state", metavar="S", choices=STATES, help="only jobs in this state: " + ", ".join(STATES))
+    verb("show", "show one job").add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    for name, words in (
+        ("cancel", "stop a job, or take it out of the queue"),
+        ("hold", "keep a queued job from starting"),
+        ("release", "put a held job back into the queue"),
+        ("top", "move a queued job to the front"),
+    ):
+        verb(name, words, "control").add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    verb("retry", "run an ended job again, as a new job").add_argument("id", metavar="ID", help="the ended job's id")
+    logs = verb("logs", "print a job's log")
+    logs.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    check = verb("check", "examine a data file before training on it; needs no runner")
+    check.add_argument("file", metavar="FILE", help="CSV, JSON, JSONL or TXT")
+    check.add_argument("--format", default="auto", help="how a row is laid out (default: recognised by its columns)")
+    check.add_argument(
+        "--model", metavar="M", help="count tokens as this model does: a name under models/, or a folder"
+    )
+    verb("schema", "print the JSON Schema of a job spec")
+    verb("doctor", "examine GPU, driver, versions, disk, permissions, locks and the runner")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = parser().parse_args(argv)
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not complain while it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        terminal.say("")
+        return INTERRUPTED
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        module = importlib.import_module(f"spool.cli.{arguments.module}")
+        return int(module.run(arguments, Home.at(arguments.home)))
+    except BrokenPipeError:
+        raise
+    except FinetunerError as error:
+        wrong = isinstance(error, SpecError | NotFound | DataError | ModelError | SettingsError)
+        return failed(arguments, error, WRONG_INPUT if wrong else FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Is it yours to read and write? `finetuner doctor` looks at the permissions."
+        return failed(arguments, FinetunerError(f"{where}{error.strerror or error}", hint, "os_error"), FAILED)
+    except Exception as error:
+        if os.environ.get("FINETUNER_DEBUG"):
+            raise
+        hint = "That is a bug in finetuner. FINETUNER_DEBUG=1 shows where; please report it."
+        return failed(arguments, FinetunerError(f"{type(error).__name__}: {error}", hint, "bug"), FAILED)
+
+
+def failed(arguments: argparse.Namespace, error: FinetunerError, code: int) -> int:
+    terminal.complain(error.message, error.hint)
+    if arguments.json:
+        terminal.print_json({"error": error.to_json()})
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""`finetuner show`: one job, and how other verbs print one."""
+
+import argparse
+
+from spool.cli import terminal, which, words
+from spool.protocol import jobs
+from spool.protocol.errors import Problem
+from spool.protocol.home import Home
+from spool.protocol.jobs import Job
+
+
+def run(arguments: argparse.Namespace, home: Home) -> int:
+    job = jobs.get_job(home, which.resolve(home, arguments.id))
+    if arguments.json:
+        terminal.print_json(job.to_json())
+    else:
+        text(home, job)
+    return 0
+
+
+def text(home: Home, job: Job) -> None:
+    result, error = job.result or {}, job.error or {}
+    state = f"{job.state}: {job.phase}" if job.phase else job.state
+    terminal.fields(
+        [
+            ("id", job.id),
+            ("name", job.name),
+            ("kind", job.kind),
+            ("state", state),
+            ("model", job.model),
+            ("dataset", job.dataset),
+            ("priority", job.priority),
+            ("submitted", _moment(job.submitted_at, job.submitted_by)),
+            ("started", _moment(job.started_at)),
+            ("ended", _moment(job.ended_at)),
+            ("progress", words.progress(job) or None if job.progress["total_steps"] else None),
+            ("attempts", job.attempts or None),
+            ("retry of", job.retry_of),
+            ("final loss", _number(result.get("final_loss"))),
+            ("eval loss", _number(result.get("eval_loss"))),
+            ("adapter", result.get("adapter")),
+            ("log", home.run(job.id).log if home.run(job.id).log.exists() else None),
+        ]
+    )
+    for problem in problems(error):
+        terminal.out(f"{'error':<12}{problem}")
+
+
+def problems(error: dict[str, object]) -> list[str]:
+    """Each reason of a failed or rejected job as one line."""
+    known = ("code", "message", "hint", "pointer", "line", "column")
+    listed = error.get("errors")
+    found = [
+        str(Problem(**{"code": "", "message": "", **{key: item[key] for key in known if item.get(key) is not None}}))
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, dict)
+    ]
+    if not found and error.get("message"):
+        found = [" ".join(str(error[key]) for key in ("message", "hint") if error.get(key))]
+    return [terminal.one_line(problem) for problem in found]
+
+
+def _moment(iso: str | None, by: str | None = None) -> str | None:
+    if not iso:
+        return None
+    return f"{words.local_time(iso)}, {words.age(iso)} ago" + (f", by {by}" if by else "")
+
+
+def _number(value: object) -> str | None:
+    return f"{value:.4f}" if isinstance(value, int | float) else None

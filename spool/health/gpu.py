@@ -1,0 +1,102 @@
+"""The GPU as NVML sees it: one sample a metrics row, and a description for doctor. Without a GPU there are no values.
+
+NVML counts cards in PCI order; CUDA's own order is "fastest first" unless CUDA_DEVICE_ORDER=PCI_BUS_ID. They differ
+only in a machine with unlike cards.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+Values = dict[str, Any]
+
+
+class Gpu:
+    """The card that CUDA_VISIBLE_DEVICES puts first, else the first one. NVML is loaded at the first question.
+
+    Nothing here raises: a value that NVML refuses is left out, and without NVML every answer is empty and `problem`
+    says why.
+    """
+
+    def __init__(self, visible: str | None = None) -> None:
+        self.visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+        self.problem: str | None = None
+        self._nvml: Any = None
+        self._device: Any = None
+        self._started = False
+
+    def sample(self) -> Values:
+        """gpu_util_pct, gpu_mem_bytes (used, by whomever), gpu_power_w and gpu_temp_c, as far as the card tells."""
+        if not self._start():
+            return {}
+        nvml, device = self._nvml, self._device
+        return _present(
+            gpu_util_pct=lambda: int(nvml.nvmlDeviceGetUtilizationRates(device).gpu),
+            gpu_mem_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device).used),
+            gpu_power_w=lambda: round(nvml.nvmlDeviceGetPowerUsage(device) / 1000, 1),
+            gpu_temp_c=lambda: int(nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)),
+        )
+
+    def describe(self) -> Values:
+        """name, uuid, driver, mem_total_bytes, mem_free_bytes, processes (pid, mem_bytes) and the count of cards."""
+        if not self._start():
+            return {}
+        nvml, device = self._nvml, self._device
+        return _present(
+            name=lambda: _text(nvml.nvmlDeviceGetName(device)),
+            uuid=lambda: _text(nvml.nvmlDeviceGetUUID(device)),
+            driver=lambda: _text(nvml.nvmlSystemGetDriverVersion()),
+            count=lambda: int(nvml.nvmlDeviceGetCount()),
+            mem_total_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device).total),
+            mem_free_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device).free),
+            processes=lambda: [
+                {"pid": int(process.pid), "mem_bytes": process.usedGpuMemory}
+                for process in nvml.nvmlDeviceGetComputeRunningProcesses(device)
+            ],
+        )
+
+    def _start(self) -> bool:
+        if not self._started:
+            self._started = True
+            try:
+                import pynvml
+
+                pynvml.nvmlInit()
+                self._nvml = pynvml
+                self._device = self._first_visible()
+            except Exception as error:  # NVMLError, a missing library, a driver that is being replaced ...
+                self.problem = str(error) or type(error).__name__
+        return self._device is not None
+
+    def _first_visible(self) -> Any:
+        """The handle of the first visible card, or None where CUDA is told to see none."""
+        nvml, count = self._nvml, self._nvml.nvmlDeviceGetCount()
+        wanted = "0" if self.visible is None else self.visible.partition(",")[0].strip()
+        if wanted.isdecimal():
+            index = int(wanted)
+            if index < count:
+                return nvml.nvmlDeviceGetHandleByIndex(index)
+        elif wanted.startswith("MIG-"):
+            return nvml.nvmlDeviceGetHandleByUUID(wanted)
+        elif wanted.startswith("GPU-"):  # CUDA takes any unique beginning of it
+            for index in range(count):
+                device = nvml.nvmlDeviceGetHandleByIndex(index)
+                if _text(nvml.nvmlDeviceGetUUID(device)).startswith(wanted):
+                    return device
+        self.problem = f"CUDA_VISIBLE_DEVICES={self.visible} shows none of {count} cards" if count else "no card"
+        return None
+
+
+def _present(**values: Callable[[], Any]) -> Values:
+    """Each value that can be had: a card may refuse one of them (no power meter, MIG) and tell the rest."""
+    found = {}
+    for name, ask in values.items():
+        try:
+            found[name] = ask()
+        except Exception:
+            continue
+    return found
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
