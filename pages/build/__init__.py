@@ -1,0 +1,1 @@
+"""Pages for making something: data to learn from, and a job."""

@@ -1,0 +1,45 @@
+"""Exports as downloads: an allow-list of file names in one zip. Nothing else of a run leaves through the browser."""
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+ALLOWED = re.compile(
+    r"adapter_model\.safetensors|adapter_config\.json"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json"
+    r"|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
+    r"|chat_template\.jinja|generation_config\.json|README\.md|manifest\.json|NOTICE|GEMMA_TERMS\.html"
+)
+LARGEST_BYTES = 2_000_000_000
+"""Streamlit keeps a download in the web process's memory: what is larger is fetched from the server by its path."""
+
+
+def files(folder: Path) -> list[Path]:
+    """What of an export may be downloaded: plain files with known names, never what a link points to."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in entries if ALLOWED.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in files(folder))
+
+
+def zipped(folder: Path, inside: str) -> io.BytesIO:
+    """The export as a zip, under one folder named `inside`. Weights are stored: they do not compress."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in files(folder):
+            packed = zipfile.ZIP_STORED if path.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
+            archive.write(path, f"{inside}/{path.name}", packed)
+    target.seek(0)
+    return target
+
+
+def file_name(job_name: str, job_id: str, kind: str) -> str:
+    """A name that every file system takes: `support-tickets-7Q2M-adapter.zip`."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", job_name).strip("-").lower()[:60] or "model"
+    return f"{plain}-{job_id[-4:]}-{kind}.zip"

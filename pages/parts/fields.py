@@ -1,0 +1,100 @@
+"""The job spec's settings as form fields, read from its JSON Schema: label, help, bounds and default in one place."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pages.parts import words
+from spool.protocol.spec import json_schema
+
+ESSENTIAL = (
+    "/name",
+    "/train/epochs",
+    "/lora/rank",
+    "/train/learning_rate",
+    "/train/effective_batch",
+    "/data/train_on",
+)
+ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/export")
+"""Not drawn as plain fields: fixed, or with a place of their own on the page."""
+
+NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/limits/stall_minutes", "/eval/sample_prompts")
+"""Fields with only one value that means anything in this version."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting. `kind` is integer, number, choice, switch, text, names, pairs or group (switched on as a whole)."""
+
+    pointer: str
+    label: str
+    help: str
+    kind: str
+    default: Any
+    auto: bool = False
+    nullable: bool = False
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    members: tuple["Field", ...] = ()
+
+    @property
+    def group(self) -> str:
+        return self.pointer.split("/")[1] if self.pointer.count("/") > 1 else ""
+
+    @property
+    def unset(self) -> str:
+        """What an empty box stands for."""
+        return "auto" if self.auto else "no limit" if self.nullable and self.kind != "text" else ""
+
+
+def all_fields() -> dict[str, Field]:
+    """Every offered field by its JSON pointer, in the order of the spec."""
+    schema = json_schema()
+    found: dict[str, Field] = {}
+    for name, node in schema["properties"].items():
+        target = _resolve(schema, node)
+        if "properties" in target:
+            for member, child in target["properties"].items():
+                _add(found, schema, f"/{name}/{member}", child)
+        else:
+            _add(found, schema, f"/{name}", node)
+    return found
+
+
+def _add(found: dict[str, Field], schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> None:
+    if pointer not in ELSEWHERE and pointer not in NOT_OFFERED:
+        found[pointer] = _field(schema, pointer, node)
+
+
+KINDS = {"integer": "integer", "number": "number", "object": "pairs", "boolean": "switch", "string": "text"}
+
+
+def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
+    options = [_resolve(schema, option) for option in node.get("anyOf", [node])]
+    main = next(o for o in options if o.get("type") != "null" and o.get("const") != "auto")
+    field = Field(
+        pointer=pointer,
+        label=words.label(pointer),
+        help=" ".join(str(node.get("description", "")).split()),
+        kind=KINDS[main["type"]] if "type" in main else "choice",
+        default=node.get("default"),
+        auto=any(option.get("const") == "auto" for option in options),
+        nullable=any(option.get("type") == "null" for option in options),
+        choices=tuple(main.get("enum", ())),
+        low=main.get("minimum", main.get("exclusiveMinimum")),
+        high=main.get("maximum", main.get("exclusiveMaximum")),
+    )
+    if "properties" in main:
+        members = tuple(_field(schema, f"{pointer}/{name}", child) for name, child in main["properties"].items())
+        return replace(field, kind="group", members=members)
+    if any(option.get("type") == "array" for option in options):
+        return replace(field, kind="names", choices=())
+    if field.kind == "switch" and field.auto:
+        return replace(field, kind="choice", choices=("auto", True, False))
+    return replace(field, kind="choice") if field.choices else field
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in node:
+        return schema["$defs"][node["$ref"].rpartition("/")[2]]
+    return node

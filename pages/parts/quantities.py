@@ -1,0 +1,86 @@
+"""Numbers and times as people read them: short, with their unit, the same on every page."""
+
+import math
+from datetime import UTC, datetime, tzinfo
+
+DASH = "–"
+
+
+def duration(seconds: float | None) -> str:
+    """`8 s`, `2 min`, `1 h 05 min`, `3 d 4 h`."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return DASH
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(number: float | None) -> str:
+    """Bytes in decimal units, as disks and `ls -h --si` count: `16 MB`, `1.9 GB`."""
+    if number is None:
+        return DASH
+    value = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 99.5 else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def count(number: float | None) -> str:
+    return DASH if number is None else f"{number:,.0f}"
+
+
+def loss(value: float | None) -> str:
+    """Four figures: enough to see it move, few enough to read."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def rate(value: float | None) -> str:
+    """A learning rate: `2e-4`, `3.35e-5`."""
+    if value is None:
+        return DASH
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if value else "0"
+
+
+def percent(fraction: float | None) -> str:
+    return DASH if fraction is None else f"{100 * fraction:.0f} %"
+
+
+def moment(iso: str | None) -> datetime | None:
+    """A UTC time of the protocol, or None where it is missing or not a time."""
+    try:
+        return datetime.fromisoformat(iso) if iso else None
+    except ValueError:
+        return None
+
+
+def ago(iso: str | None, now: datetime) -> str:
+    """`just now`, `4 min ago`, `yesterday`-free: hours up to two days, then days."""
+    then = moment(iso)
+    if then is None:
+        return DASH
+    seconds = (now - then).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+
+
+def clock(iso: str | None, zone: tzinfo = UTC) -> str:
+    """The reader's own date and time: `22 Nov 2025, 15:31`."""
+    then = moment(iso)
+    return then.astimezone(zone).strftime("%-d %b %Y, %H:%M") if then else DASH
+
+
+def between(start: str | None, end: str | None) -> str:
+    """How long something took."""
+    first, last = moment(start), moment(end)
+    return duration((last - first).total_seconds()) if first and last else DASH

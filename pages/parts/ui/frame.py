@@ -1,0 +1,115 @@
+"""What surrounds every page: the mark, the runner's state in the sidebar, the width, and errors in plain words."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import alive
+from pages.parts.escape import md
+from spool.protocol.errors import FinetunerError
+from spool.protocol.home import Home
+
+WIDTH_PX = 1180
+
+DATA = "pages/build/data.py"
+TRAIN = "pages/build/train.py"
+QUEUE = "pages/watch/queue.py"
+MONITOR = "pages/watch/monitor.py"
+MODELS = "pages/keep/models.py"
+
+EXAMPLE = "examples/support_tickets.jsonl"
+
+MARK = str(Path(__file__).with_name("mark.svg"))
+WORDMARK = str(Path(__file__).with_name("wordmark.svg"))
+
+
+def home() -> Home:
+    return Home.at()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def zone() -> tzinfo:
+    """The reader's time zone, as their browser says it."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC")
+    except (KeyError, ValueError, OSError):
+        return UTC
+
+
+def body() -> DeltaGenerator:
+    """The page, no wider than reads well."""
+    return st.container(horizontal_alignment="center").container(width=WIDTH_PX)
+
+
+def title(text: str, says: str) -> None:
+    """A page's title with one sentence on what it is for."""
+    with st.container(gap="xxsmall"):
+        st.title(text, anchor=False)
+        st.caption(says)
+    st.space("xsmall")
+
+
+def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
+    st.page_link(page, label=label, icon=icon, help="", query_params=query or None)
+
+
+def nothing(head: str, says: str, page: str, label: str) -> None:
+    """An empty page: what will be here, and the way to it."""
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.space("small")
+        st.markdown(f"**{head}**", width="content")
+        st.markdown(f":gray[{says}]", width="content", text_alignment="center")
+        link(page, label, icon=":material/arrow_forward:")
+        st.space("small")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a user can act on is shown in words; anything else stays an exception."""
+    try:
+        yield
+    except FinetunerError as error:
+        show_error(error.message, error.hint)
+
+
+def show_error(message: str, hint: str = "") -> None:
+    message = message[:1].upper() + message[1:]
+    text = f"**{md(message, 600)}**" + (f"  \n{md(hint, 600)}" if hint else "")
+    st.error(text, icon=":material/error:")
+
+
+def runner_notice() -> alive.Runner:
+    """Says so where jobs cannot start, with the command that cures it."""
+    runner = alive.look(home(), time.time())
+    if runner.problem:
+        cure = f" Start it on the server: `{runner.cure}`" if runner.cure else ""
+        st.warning(md(runner.problem, 400) + cure, icon=":material/power_off:")
+    return runner
+
+
+@st.fragment(run_every="10s")
+def _runner_dot() -> None:
+    runner = alive.look(home(), time.time())
+    if not runner.alive:
+        says = ":orange[:material/power_off:] Runner is off"
+    elif runner.problem:
+        says = ":orange[:material/warning:] Runner waits"
+    elif runner.busy_with:
+        says = ":blue[:material/play_circle:] Runner is training"
+    else:
+        says = ":green[:material/check_circle:] Runner is ready"
+    st.caption(says)
+
+
+def sidebar() -> None:
+    with st.sidebar:
+        _runner_dot()
