@@ -1,4 +1,4 @@
-"""Owns the example data set: made-up customer messages in four languages and the JSON a help desk wants.
+"""Owns the example data set: made-up customer messages, English and German, and the JSON a help desk wants.
 
 Run as: python examples/make_support_tickets.py
 
@@ -10,10 +10,9 @@ invented. What makes a label is always in the message:
 - order: a letter and four digits, however written, as "A-1234"; null where the message has none.
   Prices, dates, sizes, telephone numbers and postcodes are there to be left alone.
 - urgency: `high` where time is said to be short, `low` where it is said to be plenty, else `normal`.
-- language: en, de, fr or es.
+- language: en or de.
 
-The held-out rows share no message, product, customer name, town or order number with the training rows,
-and a third of them ask in words that the training rows never use.
+The held-out rows share no message, product, customer name, town or order number with the training rows.
 """
 
 import json
@@ -24,43 +23,43 @@ from pathlib import Path
 SEED = 2026
 TRAIN_ROWS, HELDOUT_ROWS = 400, 80
 INTENTS = ("refund", "exchange", "delivery_status", "damaged", "cancel", "invoice", "address_change", "account")
-LANGUAGES = ("en", "de", "fr", "es")
+LANGUAGES = ("en", "de")
 
-# English, German, French, Spanish; the letter is the noun's gender. The last rows are held back.
+# English, German; the letter is the noun's gender. The last rows are held back.
 THINGS = [
     line.split(", ")
     for line in """\
-teapot, f Teekanne, f théière, f tetera
-lantern, f Laterne, f lanterne, m farol
-desk lamp, f Schreibtischlampe, f lampe de bureau, f lámpara de escritorio
-cuckoo clock, f Kuckucksuhr, f pendule à coucou, m reloj de cuco
-ukulele, f Ukulele, m ukulélé, m ukelele
-fruit bowl, f Obstschale, f corbeille à fruits, m frutero
-chess set, n Schachspiel, m jeu d'échecs, m juego de ajedrez
-picnic basket, m Picknickkorb, m panier de pique-nique, f cesta de picnic
-garden gnome, m Gartenzwerg, m nain de jardin, m gnomo de jardín
-kettle, m Wasserkocher, f bouilloire, m hervidor
-rocking horse, n Schaukelpferd, m cheval à bascule, m caballito balancín
-snow globe, f Schneekugel, f boule à neige, f bola de nieve
-telescope, n Teleskop, m télescope, m telescopio
-bird house, n Vogelhaus, m nichoir, f casita para pájaros
-watering can, f Gießkanne, m arrosoir, f regadera
-music box, f Spieluhr, f boîte à musique, f caja de música
-umbrella, m Regenschirm, m parapluie, m paraguas
-typewriter, f Schreibmaschine, f machine à écrire, f máquina de escribir
-model ship, n Modellschiff, f maquette de bateau, f maqueta de barco
-coffee mill, f Kaffeemühle, m moulin à café, m molinillo de café""".splitlines()
+teapot, f Teekanne
+lantern, f Laterne
+desk lamp, f Schreibtischlampe
+cuckoo clock, f Kuckucksuhr
+ukulele, f Ukulele
+fruit bowl, f Obstschale
+chess set, n Schachspiel
+picnic basket, m Picknickkorb
+garden gnome, m Gartenzwerg
+kettle, m Wasserkocher
+rocking horse, n Schaukelpferd
+snow globe, f Schneekugel
+telescope, n Teleskop
+bird house, n Vogelhaus
+watering can, f Gießkanne
+music box, f Spieluhr
+umbrella, m Regenschirm
+typewriter, f Schreibmaschine
+model ship, n Modellschiff
+coffee mill, f Kaffeemühle""".splitlines()
 ]
 CLOTHES = [
     line.split(", ")
     for line in """\
-raincoat, f Regenjacke, m imperméable, m impermeable
-cardigan, f Strickjacke, m gilet, f rebeca
-dressing gown, m Bademantel, f robe de chambre, f bata
-jumper, m Pullover, m pull, m jersey
-dress, n Kleid, f robe, m vestido
-kimono, m Kimono, m kimono, m kimono
-poncho, m Poncho, m poncho, m poncho""".splitlines()
+raincoat, f Regenjacke
+cardigan, f Strickjacke
+dressing gown, m Bademantel
+jumper, m Pullover
+dress, n Kleid
+kimono, m Kimono
+poncho, m Poncho""".splitlines()
 ]
 THINGS_HELD_BACK, CLOTHES_HELD_BACK, NAMES_HELD_BACK, PLACES_HELD_BACK = 5, 2, 8, 2
 
@@ -99,10 +98,9 @@ NAMES = [
     "Pablo",
 ]
 
-# Each sentence's slots are named for what fills them: {den} gives "den Gartenzwerg" or "die Teekanne", {le}
-# "le", "la" or "l'" and the noun, {e} and {o} the ending that agrees with it. {ref} stands behind a
-# product and {num} behind "order": they take the order number, or nothing where the row has none.
-# The last line of each list of sentences is held back: only held-out rows say it.
+# Each sentence's slots are named for what fills them: {den} gives "den Gartenzwerg" or "die Teekanne", {er} the
+# pronoun that agrees with it. {ref} stands behind a product and {num} behind "order": they take the order number,
+# or nothing where the row has none.
 BOOKS = {
     "en": {
         "refund": """\
@@ -294,245 +292,36 @@ Ich habe wirklich keine Eile.""",
         "address": "Lindenweg {n}, {zip} {town}|Am Mühlbach {n}|Hafengasse {n}",
         "town": "Apfelhausen|Krähenbrück|Mondsheim|Fuchsmoor|Silberau",
     },
-    "fr": {
-        "refund": """\
-Je voudrais un remboursement pour {le}{ref}.
-Merci de me rembourser {le}{ref}, j'ai changé d'avis.
-J'ai renvoyé {le}{ref} il y a deux semaines et je n'ai toujours pas mon argent.
-{le}{ref} m'a été facturé{e} deux fois, merci de m'en rembourser un{e}.
-{le}{ref} ne ressemble pas du tout à la photo. Je veux mon argent.
-Comment rendre {le}{ref} et récupérer mon argent ?
-{le}{ref} est joli{e}, mais pas pour moi. Pouvez-vous me rembourser ?""",
-        "exchange": """\
-{le}{ref} est trop petit{e}, puis-je l'échanger contre une taille {size} ?
-Pourrais-je échanger {le}{ref} contre un modèle en {colour} ?
-Finalement je préfère {le}{ref} en {colour}. Un échange est possible ?
-Merci d'échanger {le}{ref} contre une taille au-dessus.
-{le}{ref} va mieux à mon chien qu'à moi. Plutôt une taille {size}, s'il vous plaît.
-Mauvaise couleur ! Je veux échanger {mon}{ref} contre un modèle en {colour}.
-Je flotte dans {le}{ref}, puis-je échanger contre une taille {size} ?""",
-        "delivery_status": """\
-Où est {mon}{ref} ?
-Quand est-ce que {mon}{ref} arrive ?
-Ma commande{num} est-elle déjà partie ?
-Le suivi de {mon}{ref} ne bouge plus depuis des jours.
-J'attends toujours {mon}{ref}, avez-vous des nouvelles ?
-Le livreur dit avoir déposé {le}{ref}, mais rien n'est arrivé ici.
-{mon}{ref} doit faire le tour du monde. Savez-vous quand {il} arrive ?""",
-        "damaged": """\
-{le}{ref} est arrivé{e} cassé{e}.
-{mon}{ref} a une grosse fissure.
-En ouvrant le colis, j'ai trouvé {le}{ref} en morceaux.
-Le carton était écrasé et {le}{ref} aussi.
-Il y a un trou dans {mon}{ref}, dès la sortie du carton.
-{le}{ref} est couvert{e} de rayures, et je viens de déballer.
-Hélas, {le}{ref} n'a pas survécu au voyage.""",
-        "cancel": """\
-Merci d'annuler ma commande{num}.
-Je veux annuler {le}{ref} avant l'envoi.
-J'ai commandé {le}{ref} deux fois par erreur, merci d'en annuler un{e}.
-Arrêtez la commande{num}, s'il vous plaît ! Mon chat a marché sur le clavier.
-J'ai changé d'avis : n'envoyez pas {le}{ref}, merci.
-Est-ce que je peux encore annuler la commande{num} ?
-Je n'ai plus besoin {du}{ref}, ne l'envoyez pas.""",
-        "invoice": """\
-Merci de m'envoyer la facture {du}{ref}.
-J'ai besoin d'un reçu pour ma commande{num}.
-Mon comptable veut une facture pour {le}{ref}.
-La facture de la commande{num} porte un mauvais nom de société.
-J'ai supprimé la facture {du}{ref}, pouvez-vous la renvoyer ?
-Où puis-je télécharger la facture de ma commande{num} ?
-{le}{ref} est arrivé{e} sans facture, et les impôts m'en demandent une.""",
-        "address_change": """\
-Nous déménageons : envoyez {le}{ref} au {address}.
-Ma nouvelle adresse est {address}.
-Merci de livrer ma commande{num} plutôt au {address}.
-La rue est fausse dans la commande{num}, c'est {address}.
-{le}{ref} peut-{il} plutôt aller chez ma mère ? Son adresse : {address}.
-Merci de changer l'adresse de livraison : {address}.
-Je n'habite plus là-bas ! Livrez {le}{ref} au {address}.""",
-        "account": """\
-Impossible de me connecter, mon mot de passe serait faux.
-Merci de réinitialiser mon mot de passe.
-Comment supprimer mon compte ?
-Mon compte est bloqué et je ne vois plus ma commande{num}.
-Je voudrais changer mon nom d'utilisateur en {nick}.
-Le lien pour un nouveau mot de passe n'arrive jamais.
-Votre site ne me reconnaît plus : il refuse mon mot de passe.""",
-        "high": """\
-C'est urgent !
-Il me faut une réponse aujourd'hui.
-Vite, je pars demain matin.
-Le plus vite possible, s'il vous plaît.
-Le mariage est samedi !
-Ça ne peut pas attendre.
-Vite, la fête est demain !""",
-        "low": """\
-Rien ne presse.
-Ce n'est pas urgent.
-Prenez votre temps.
-Quand vous aurez un moment.
-Aucune urgence, je suis en voyage jusqu'en mai.
-La semaine prochaine me va aussi.
-Vraiment, ça ne presse pas.""",
-        "ref": " (commande {id})| de la commande {id}| (#{id})",
-        "num": " {id}| n° {id}",
-        "order": "Mon numéro de commande est {id}.|Commande {id}.|C'est la commande {id}.|Commande n° {id}.",
-        "no_order": "Je ne retrouve plus le numéro de commande.|J'ai perdu le numéro de commande.",
-        "bought": "J'ai payé {euros}.|Prix : {euros}.|Achat du {day} {month}.",
-        "aside": "Vous pouvez m'appeler au {phone}.|Je vous suis fidèle depuis {year}.|J'adore votre boutique, au fait."
-        "|Mon chat vous salue.|Pardon de vous déranger.|Ici il pleut depuis des jours.",
-        "hello": "Bonjour !|Bonsoir !|Salut !|Bonjour à tous !|Chère équipe !",
-        "bye": "Merci, {name}|Cordialement, {name}|Bien à vous, {name}|{name}|Merci beaucoup !|Merci !",
-        "colour": "rouge|bleu|vert|noir|jaune",
-        "month": "janvier|mars|avril|juin|octobre",
-        "address": "{n}, rue des Tilleuls, {zip} {town}|{n}, allée du Port|{n}, rue du Moulin",
-        "town": "Pommeville|Lune-les-Bains|Saint-Corbeau|Renardière|Argentval",
-    },
-    "es": {
-        "refund": """\
-Quiero que me devuelvan el dinero {del}{ref}.
-Por favor, reembólsenme {el}{ref}, he cambiado de idea.
-Devolví {el}{ref} hace dos semanas y aún no tengo mi dinero.
-Me han cobrado dos veces {el}{ref}. Devuélvanme un pago.
-{el}{ref} no se parece nada a la foto. Quiero un reembolso.
-¿Cómo devuelvo {el}{ref} y recupero mi dinero?
-{el}{ref} es bonit{o}, pero no es para mí. ¿Me devuelven el dinero?""",
-        "exchange": """\
-{el}{ref} me queda pequeñ{o}, ¿puedo cambiarl{o} por una talla {size}?
-¿Podría cambiar {el}{ref} por otr{o} en {colour}?
-Al final prefiero {el}{ref} en {colour}. ¿Es posible un cambio?
-Por favor, cámbienme {el}{ref} por una talla más.
-{el}{ref} le queda mejor a mi perro que a mí. Mejor una talla {size}, por favor.
-¡Color equivocado! Quiero cambiar {mi}{ref} por otr{o} en {colour}.
-{el}{ref} me queda enorme, ¿me l{o} cambian por una talla {size}?""",
-        "delivery_status": """\
-¿Dónde está {mi}{ref}?
-¿Cuándo llega {mi}{ref}?
-¿Ya ha salido mi pedido{num}?
-El seguimiento de {mi}{ref} no se mueve desde hace días.
-Sigo esperando {mi}{ref}, ¿hay noticias?
-El mensajero dice que dejó {el}{ref}, pero aquí no ha llegado nada.
-{mi}{ref} debe de estar dando la vuelta al mundo. ¿Saben cuándo llega?""",
-        "damaged": """\
-{el}{ref} ha llegado rot{o}.
-{mi}{ref} tiene una grieta enorme.
-Al abrir el paquete encontré {el}{ref} en pedazos.
-La caja venía aplastada y {el}{ref} también.
-Hay un agujero en {mi}{ref}, recién sacad{o} de la caja.
-{el}{ref} está llen{o} de arañazos, y acabo de abrir el paquete.
-Por desgracia, {el}{ref} no ha sobrevivido al viaje.""",
-        "cancel": """\
-Por favor, cancelen mi pedido{num}.
-Quiero cancelar {el}{ref} antes de que salga.
-Pedí {el}{ref} dos veces por error, cancelen un{o}, por favor.
-¡Paren el pedido{num}, por favor! Mi gato caminó sobre el teclado.
-He cambiado de idea: no envíen {el}{ref}, por favor.
-¿Todavía puedo cancelar el pedido{num}?
-Ya no necesito {el}{ref}, así que no l{o} envíen.""",
-        "invoice": """\
-Por favor, envíenme la factura {del}{ref}.
-Necesito un recibo de mi pedido{num}.
-Mi contable quiere una factura por {el}{ref}.
-La factura del pedido{num} lleva mal el nombre de la empresa.
-Borré la factura {del}{ref}, ¿me la mandan otra vez?
-¿Dónde descargo la factura de mi pedido{num}?
-{el}{ref} llegó sin factura, y Hacienda me la pide.""",
-        "address_change": """\
-Nos mudamos: manden {el}{ref} a {address}.
-Mi nueva dirección es {address}.
-Por favor, entreguen mi pedido{num} en otra dirección: {address}.
-Puse mal la calle en el pedido{num}, es {address}.
-¿Puede ir {el}{ref} a casa de mi madre? Su dirección es {address}.
-Cambien la dirección de entrega a {address}, por favor.
-¡Ya no vivo allí! Envíen {el}{ref} a {address}.""",
-        "account": """\
-No puedo entrar, dice que mi contraseña es incorrecta.
-Por favor, restablezcan mi contraseña.
-¿Cómo borro mi cuenta?
-Mi cuenta está bloqueada y no veo mi pedido{num}.
-Quiero cambiar mi nombre de usuario a {nick}.
-El enlace para una nueva contraseña no llega nunca.
-Su página ya no me reconoce: rechaza mi contraseña.""",
-        "high": """\
-¡Es urgente!
-Necesito una respuesta hoy.
-Dense prisa, salgo mañana por la mañana.
-Lo antes posible, por favor.
-¡La boda es el sábado!
-Esto no puede esperar.
-¡Rápido, la fiesta es mañana!""",
-        "low": """\
-No hay prisa.
-No es urgente.
-Tómense su tiempo.
-Cuando tengan un momento.
-Sin prisa, estoy de viaje hasta mayo.
-La semana que viene también vale.
-De verdad que no tengo prisa.""",
-        "ref": " (pedido {id})| del pedido {id}| (#{id})",
-        "num": " {id}| n.º {id}",
-        "order": "Mi número de pedido es {id}.|Pedido {id}.|Es el pedido {id}.|Pedido n.º {id}.",
-        "no_order": "No encuentro el número de pedido.|He perdido el número de pedido.",
-        "bought": "Pagué {euros}.|Me costó {euros}.|L{o} compré el {day} de {month}.",
-        "aside": "Pueden llamarme al {phone}.|Soy cliente desde {year}.|Me encanta su tienda, por cierto."
-        "|Mi gato les manda saludos.|Perdonen la molestia.|Aquí llueve desde hace días.",
-        "hello": "¡Hola!|Buenos días.|Buenas tardes.|Hola a todos.|¡Buenas!",
-        "bye": "Gracias, {name}|Saludos, {name}|Un saludo, {name}|{name}|¡Muchas gracias!|¡Gracias!",
-        "colour": "rojo|azul|verde|negro|amarillo",
-        "month": "enero|marzo|abril|junio|octubre",
-        "address": "calle del Olmo {n}, {zip} {town}|paseo del Puerto {n}|calle Molino {n}",
-        "town": "Manzanar del Río|Villacuervo|Luna de la Sierra|Zorreda|Platares",
-    },
 }
 NICKS = "teapot_fan|moonwalker|gnome42|captain_sock|blue_heron|lady_pumpkin"
 
 
 def noun_slots(language: str, noun: str) -> dict[str, str]:
-    """The product with each article that the language's sentences ask for, and the endings that agree with it."""
+    """The product with each article that the language's sentences ask for, and the pronouns that agree with it."""
     if language == "en":
         return {"item": noun}
     gender, noun = noun.split(" ", 1)
-    feminine = gender == "f"
-    if language == "de":
-        pick = "mfn".index(gender)
-        forms = {
-            "der": "der die das",
-            "den": "den die das",
-            "mein": "mein meine mein",
-            "meinen": "meinen meine mein",
-            "meinem": "meinem meiner meinem",
-        }
-        slots = {slot: f"{articles.split()[pick]} {noun}" for slot, articles in forms.items()}
-        return slots | {"er": ["er", "sie", "es"][pick], "ihn": ["ihn", "sie", "es"][pick]}
-    if language == "fr":
-        elides = noun[0] in "aeiou"
-        le = "l'" if elides else "la " if feminine else "le "
-        du = "de la " if feminine else "du "
-        return {
-            "le": le + noun,
-            "du": ("de l'" if elides else du) + noun,
-            "mon": ("ma " if feminine else "mon ") + noun,
-            "e": "e" if feminine else "",
-            "il": "elle" if feminine else "il",
-        }
-    return {
-        "el": ("la " if feminine else "el ") + noun,
-        "del": ("de la " if feminine else "del ") + noun,
-        "mi": "mi " + noun,
-        "o": "a" if feminine else "o",
+    pick = "mfn".index(gender)
+    forms = {
+        "der": "der die das",
+        "den": "den die das",
+        "mein": "mein meine mein",
+        "meinen": "meinen meine mein",
+        "meinem": "meinem meiner meinem",
     }
+    slots = {slot: f"{articles.split()[pick]} {noun}" for slot, articles in forms.items()}
+    return slots | {"er": ["er", "sie", "es"][pick], "ihn": ["ihn", "sie", "es"][pick]}
 
 
 def as_typed_in_a_hurry(text: str, language: str, rng: random.Random) -> str:
-    """Lower case, no opening marks and, half of the time, no accents."""
-    text = text.lower().replace("¿", "").replace("¡", "")
+    """Lower case and, half of the time, no umlauts."""
+    text = text.lower()
     if rng.random() < 0.5:
         if language == "de":
             for letter, spelled in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
                 text = text.replace(letter, spelled)
         text = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
-    return text.removesuffix(".").replace(" ?", "?").replace(" !", "!")
+    return text.removesuffix(".")
 
 
 def with_a_typo(text: str, rng: random.Random) -> str:
@@ -562,8 +351,7 @@ class Desk:
         lines = BOOKS[language][list_name].splitlines()
         deck = self.decks.setdefault((language, list_name), [])
         if not deck:
-            deck += [lines[-1], *self.rng.sample(lines[:-1], 2)] if self.heldout else lines[:-1]
-            self.rng.shuffle(deck)
+            deck += self.rng.sample(lines, len(lines))
         return deck.pop()
 
     def one_of(self, language: str, list_name: str) -> str:
@@ -633,7 +421,7 @@ def rows(count: int, desk: Desk, messages_seen: set[str], orders_seen: set[str])
     """`count` rows, languages and intents in equal parts."""
     rng, made = desk.rng, []
     for i in range(count):
-        language, intent = LANGUAGES[i % 4], INTENTS[i // 4 % 8]
+        language, intent = LANGUAGES[i % 2], INTENTS[i // 2 % 8]
         while True:
             order = f"{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}-{rng.randrange(1000, 10000)}"
             if order in orders_seen or rng.random() < (0.6 if intent == "account" else 0.2):

@@ -56,6 +56,20 @@ def runner(home: Home) -> Iterator[None]:
         process.wait()
 
 
+@contextlib.contextmanager
+def quiet(home: Home) -> Iterator[None]:
+    """What libraries say on stderr while they load goes to the runner's log."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(home.runner_log, "ab") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def before_and_after(base: Path, adapter: Path) -> tuple[int, int, int]:
     """Prints answers of the base and the tuned model; gives (exact before, exact after, stopped after)."""
     rows = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
@@ -92,7 +106,8 @@ def main() -> int:
         trained = time.monotonic() - dropped
         print("\nAsking the base model and the tuned one the 80 held-out messages ...", flush=True)
         base, adapter = Path(job.result["base"]["folder"]), Path(job.result["adapter"])
-        before, after, stopped = before_and_after(base, adapter)
+        with quiet(home):
+            before, after, stopped = before_and_after(base, adapter)
     total = len(HELD_OUT.read_text().splitlines())
     taken = time.monotonic() - dropped
     demo = {"job": job_id, "exact_before": before, "exact_after": after, "stopped": stopped, "rows": total}
