@@ -33,11 +33,11 @@ FROM base AS runner
 CMD ["bash", "-c", "python -m runner.embed --home \"$FINETUNER_HOME\" && exec finetuner-runner"]
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=180s \
-    CMD ["python", "-m", "spool.health.heartbeat"]
+    CMD ["python", "-c", "import sys; from spool.health import heartbeat as h; from spool.protocol.home import Home; sys.exit(not h.read(Home.at()).alive)"]
 
 FROM base AS web
 EXPOSE 8501
 # Inside a container the port is published by whoever runs it, by default to 127.0.0.1 (deploy/compose.yaml).
 CMD ["streamlit", "run", "streamlit_app.py", "--server.address", "0.0.0.0", "--server.headless", "true"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/script-health-check', timeout=4)"]

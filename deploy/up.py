@@ -8,11 +8,30 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 150  # a job that trains writes a checkpoint first
+
+
+def greet(port: int, web: "subprocess.Popen[bytes]") -> None:
+    """Waits for the web app, and runs its script once: until then Streamlit knows no page behind a deep link."""
+    base = f"http://127.0.0.1:{port}/_stcore"
+    for page in ("health", "script-health-check"):
+        while web.poll() is None:
+            try:
+                urllib.request.urlopen(f"{base}/{page}", timeout=30).close()
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.2)
+    if web.poll() is None:
+        print(f"\n  Gemma Fine-Tuner: http://127.0.0.1:{port}   (Ctrl-C stops it)\n", flush=True)
 
 
 def main() -> int:
@@ -30,7 +49,7 @@ def main() -> int:
         name: subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, start_new_session=True)
         for name, command in commands.items()
     }
-    print(f"\n  Gemma Fine-Tuner: http://127.0.0.1:{arguments.port}   (Ctrl-C stops it)\n", flush=True)
+    threading.Thread(target=greet, args=(arguments.port, processes["web app"]), daemon=True).start()
     while not stop and all(process.poll() is None for process in processes.values()):
         time.sleep(0.1)
     failed = [f"the {name} ended by itself (exit code {p.poll()})" for name, p in processes.items() if p.poll()]

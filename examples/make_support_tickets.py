@@ -10,7 +10,6 @@ invented. What makes a label is always in the message:
 - order: a letter and four digits, however written, as "A-1234"; null where the message has none.
   Prices, dates, sizes, telephone numbers and postcodes are there to be left alone.
 - urgency: `high` where time is said to be short, `low` where it is said to be plenty, else `normal`.
-- language: en or de.
 
 The held-out rows share no message, product, customer name, town or order number with the training rows.
 """
@@ -393,7 +392,7 @@ class Desk:
             parts.insert(rng.choice([0, 1, 1]), self.one_of(language, "order"))
         if not order and intent != "account" and rng.random() < 0.15:
             parts.append(self.one_of(language, "no_order"))
-        if rng.random() < (0.1 if order else 0.3):
+        if rng.random() < (0.05 if order else 0.15):
             about_a_product = "{ref}" in request
             parts.append(self.one_of(language, "bought" if about_a_product and rng.random() < 0.6 else "aside"))
         if urgency != "normal":
@@ -404,12 +403,12 @@ class Desk:
 
     def dressed(self, text: str, language: str, slots: dict[str, str]) -> str:
         rng = self.rng
-        if rng.random() < 0.25:
+        if rng.random() < 0.12:
             hello = self.one_of(language, "hello")
             if hello.endswith(",") and text[:2] not in ("I ", "I'"):
                 text = text[0].lower() + text[1:]
             text = f"{hello} {text}"
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             text += rng.choice([" ", "\n"]) + self.one_of(language, "bye").format_map(slots)
         manner = rng.random()
         if manner < 0.15:
@@ -433,7 +432,7 @@ def rows(count: int, desk: Desk, messages_seen: set[str], orders_seen: set[str])
                 break
         messages_seen.add(letters)
         orders_seen.add(order or "")
-        answer = {"intent": intent, "order": order, "urgency": urgency, "language": language}
+        answer = {"intent": intent, "order": order, "urgency": urgency}
         made.append({"prompt": message, "completion": json.dumps(answer, separators=(",", ":"))})
     rng.shuffle(made)
     return made

@@ -203,7 +203,8 @@ def test_a_killed_child_is_resumed(home: Home, stub_runner: Runner) -> None:
     job_id = drop(home, "slow")
     for attempt in (1, 2):
         wait_for(lambda n=attempt: stub_runner.job(job_id).attempts == n and stub_runner._child())  # type: ignore[misc]
-        time.sleep(0.3)
+        checkpoint = home.run(job_id).checkpoints / "checkpoint-3" / "COMPLETE.json"
+        wait_for(checkpoint.exists)
         os.kill(stub_runner.child_pid(), signal.SIGKILL)
     wait_for(lambda: stub_runner.job(job_id).attempts == 3)
     record = durable.read_json(home.run(job_id).attempts / "0001.json")

@@ -1,0 +1,58 @@
+"""README and docs are true: every command in a console block is run, or says beside it why not."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {"make test": "it is what runs this", "make demo": "tests/test_demo.py"}
+
+
+def commands() -> list[str]:
+    found = []
+    for path in DOCS:
+        for comment, block in re.findall(r"(<!--[^>]*-->\n)?```console\n(.*?)```", path.read_text(), re.S):
+            if not comment:
+                found += [line for line in block.splitlines() if line and line not in ELSEWHERE]
+            else:
+                assert re.match(
+                    r"<!-- (untested: needs (docker|systemd|CUDA)|runs until it is stopped: tests/)", comment
+                )
+    return found
+
+
+def home_with_models(tmp_path: Path) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "models").symlink_to(ROOT / "data" / "models")
+    return {**os.environ, "FINETUNER_HOME": str(home)}
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 4
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_command_of_the_docs_runs(command: str, tmp_path: Path, embedded_model: Path) -> None:
+    done = subprocess.run(
+        shlex.split(command), cwd=ROOT, env=home_with_models(tmp_path), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    for path in DOCS:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_make_targets_named_in_the_docs_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for path in DOCS:
+        assert set(re.findall(r"`make ([a-z]+)`", path.read_text())) <= targets
