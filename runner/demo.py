@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner import score
-from spool.cli import submit, terminal, words
+from spool.cli import submit, terminal
 from spool.data.chat import Encoder
 from spool.health import heartbeat
 from spool.protocol import dropbox, durable
@@ -114,7 +114,7 @@ def main() -> int:
     durable.write_json(home.run(job_id).root / "demo.json", {**demo, "seconds": round(taken, 1)})
     print(f"\n  Exactly right on {total} held-out messages: {before} before, {after} after training.")
     print(f"  Answers that ended by themselves: {stopped} of {total}.")
-    print(f"  From the drop to here: {words.duration(taken)} (training {words.duration(trained)}).")
+    print(f"  From the drop to here: {taken:.0f} s, {trained:.0f} s of it until the job was done.")
     print(f"\n  The adapter   {adapter}")
     print("  The app       make up      then open http://127.0.0.1:8501\n")
     return 0
