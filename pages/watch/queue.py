@@ -38,7 +38,9 @@ def ended_table(ended: list[Job]) -> None:
         {
             "state": [[STATES[job.state].label] for job in ended],
             "name": [jobs.short_name(job) for job in ended],
-            "ended": pd.to_datetime([job.ended_at for job in ended], format="ISO8601", utc=True),
+            "ended": pd.to_datetime(
+                pd.Series([job.ended_at for job in ended], dtype="str"), format="ISO8601", utc=True
+            ),
             "took": [quantities.between(job.started_at, job.ended_at) for job in ended],
             "loss": pd.Series([(job.result or {}).get("final_loss") for job in ended], dtype="float"),
             "who": [one_line(job.submitted_by or "", 40) for job in ended],

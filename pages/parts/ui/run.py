@@ -188,7 +188,7 @@ def _events(rows: list[dict[str, Any]]) -> None:
         return
     table = pd.DataFrame(
         {
-            "when": pd.to_datetime([row.get("t") for row in rows], unit="s", utc=True),
+            "when": pd.to_datetime(pd.Series([row.get("t") for row in rows], dtype="float"), unit="s", utc=True),
             "what": [tail.event(row) for row in rows],
         }
     )
