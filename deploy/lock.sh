@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-echo "certifi==2026.10.18" >"$work/overrides.txt" # unsloth asks for a newer one than there is
+# unsloth asks for a certifi that is not out; its xformers is built for another torch and would not load
+printf '%s\n' "certifi==2026.10.18" "xformers ; sys_platform == 'never'" >"$work/overrides.txt"
 compile() {
   uv pip compile --quiet --universal --python-version 3.11 --override "$work/overrides.txt" --generate-hashes \
     --no-annotate --no-header "$@"
@@ -19,15 +20,16 @@ from pathlib import Path
 work = Path(sys.argv[1])
 HEAD = {
     "gpu": "# The GPU set: for a machine whose torch is built for CUDA. Made by deploy/lock.sh.\n",
-    "cpu": "# The CPU set: the GPU set without CUDA's own packages, torchvision and xformers (beside a CPU torch they\n"
-    "# break `import unsloth`). torch is installed first, by itself: see deploy/setup.sh. Made by deploy/lock.sh.\n",
+    "cpu": "# The CPU set: the GPU set without CUDA's own packages, torchvision among them (beside a CPU torch it\n"
+    "# breaks `import unsloth`). torch is installed first, by itself: see deploy/setup.sh. Made by deploy/lock.sh.\n",
     "dev": "# What tests and linters need beside either set. Made by deploy/lock.sh.\n",
 }
-CUDA_ONLY = r"(torch==|torchvision|torchaudio|xformers|nvidia-(?!ml-py)|cuda-|triton)"
+CUDA_ONLY = r"(torch==|torchvision|torchaudio|nvidia-(?!ml-py)|cuda-|triton)"
 
 def blocks(path):
     text = path.read_text().replace(" ; platform_machine == 'x86_64' and sys_platform == 'linux' \\", " \\")
-    return re.findall(r"^[A-Za-z].*?(?=^[A-Za-z]|\Z)", text, re.S | re.M)
+    found = re.findall(r"^[A-Za-z].*?(?=^[A-Za-z]|\Z)", text, re.S | re.M)
+    return [block for block in found if "'never'" not in block]
 
 gpu = blocks(work / "gpu.lock")
 names = {b.split("==")[0] for b in gpu}

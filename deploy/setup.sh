@@ -32,7 +32,7 @@ if [ "$(cat .venv/.installed 2>/dev/null)" != "$(fingerprint)" ]; then
     say "installing torch $version"
     pip install -qq "torch==$version" # with its dependencies: only it knows which CUDA packages it wants
   fi
-  kind=$($venv -c 'import torch; print("gpu" if torch.version.cuda else "cpu")')
+  kind=$($venv -W ignore -c 'import torch; print("gpu" if torch.version.cuda else "cpu")')
   say "installing the $kind set (requirements-$kind.lock)"
   pip install -qq --no-deps --require-hashes -r "requirements-$kind.lock"
   pip install -qq --no-deps --no-build-isolation --editable .
