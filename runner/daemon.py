@@ -178,6 +178,8 @@ class Daemon:
 
     def _conclude(self, token: Token, returncode: int | None, for_memory: bool) -> None:
         """What the end of an attempt means for the job: it ends, or goes back to the head of its priority."""
+        if not self.tokens.path(State.RUNNING, token).exists():
+            return  # concluded already, before a fault of the file system
         job_id = token.job_id
         number = len(attempts.attempt_files(self.home, job_id))
         result = attempts.result_of(self.home, job_id, number)
@@ -217,7 +219,8 @@ class Daemon:
         if self.halted is None:
             log.error("halted, the queue is held: %s", reason, exc_info=True)
         self.halted = {"code": name.lower(), "reason": reason}
-        self._recovered = False  # what was taken and not committed is finished first
+        # what was taken and not committed, or claimed and not started, is put right first
+        self._recovered = self._reconciled = False
 
     def _heartbeat(self, now: bool = False) -> None:
         if not now and time.monotonic() < self._next_heartbeat and self._told == self._status():

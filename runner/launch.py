@@ -70,7 +70,9 @@ class Child:
             self._signal(signal.SIGTERM)
 
     def poll(self) -> bool:
-        """True once the child has ended and nothing of its group is left."""
+        """True once the child has ended and nothing of its group is left; may be asked again."""
+        if self.returncode is not None:
+            return True
         ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             if self.kill_at is not None and self.clock() >= self.kill_at:

@@ -342,3 +342,21 @@ def test_the_daemon_never_loads_torch(home: Home, stub_runner: Runner) -> None:
     maps = Path(f"/proc/{stub_runner.process.pid}/maps").read_text()
     assert "pydantic_core" in maps
     assert not any(word in maps for word in ("libtorch", "pyarrow", "numpy", "tokenizers"))
+
+
+def test_a_full_disk_halts_the_runner_and_it_goes_on_when_the_fault_is_gone(home: Home, stub_runner: Runner) -> None:
+    job_id = drop(home, "slow")
+    stub_runner.wait(job_id, "running")
+    wait_for(lambda: stub_runner.job(job_id).progress["step"])
+    home.tmp.rmdir()
+    home.tmp.write_text("in the way")  # what a scan meets now is an error of the file system
+    drop(home, filename="later.json")
+    status = wait_for(lambda: stub_runner.status() if stub_runner.status().get("halted") else None)
+    assert status["state"] == "halted"
+    assert status["halted"]["reason"]
+    assert stub_runner.job(job_id).state == "running"
+    home.tmp.unlink()
+    wait_for(lambda: stub_runner.status()["state"] == "ready")
+    dropbox.cancel(home, job_id)
+    stub_runner.wait(job_id, "cancelled")
+    wait_for(lambda: only_job(home, "done"))
