@@ -160,8 +160,11 @@ def test_a_chart_differs_from_its_next_state_in_its_rows_only(total: int | None)
         ({"heartbeat": "soon"}, False, "not been started"),
     ],
 )
-def test_the_runners_state_in_words(told: dict | None, alive_: bool, says: str) -> None:
-    runner = alive.judge(told, now=1005.0)
+def test_the_runners_state_in_words(told: dict | None, alive_: bool, says: str, tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    if told is not None:
+        home.runner_json.write_text(json.dumps(told))
+    runner = alive.look(home, now=1005.0)
     assert runner.alive is alive_
     assert says in runner.problem
     assert bool(runner.problem) == bool(says)

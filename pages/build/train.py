@@ -1,6 +1,5 @@
 """Train: from a model, data and a few settings to a job; the spec that comes of it stands beside the form."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def sent(job_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{md(jobs.short_name(job), 80)}**", width="content")
         st.markdown(jobs.badge(job), width="content")
-    if not job.ended and not alive.look(HOME, time.time()).alive:
+    if not job.ended and not alive.look(HOME).alive:
         frame.runner_notice()
 
 

@@ -1,12 +1,9 @@
-"""Whether the runner lives, from the heartbeat it leaves in runner.json."""
+"""What the runner's heartbeat means for who waits, in words."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from spool.protocol import durable
+from spool.health import heartbeat
 from spool.protocol.home import Home
-
-STALE_S = 20
 
 
 @dataclass(frozen=True)
@@ -19,31 +16,21 @@ class Runner:
     cure: str = ""
 
 
-def look(home: Home, now: float) -> Runner:
-    """Reads runner.json; `now` is in epoch seconds."""
-    try:
-        told = durable.read_json(home.runner_json)
-    except (ValueError, OSError):
-        told = None
-    return judge(told if isinstance(told, dict) else None, now)
-
-
-def judge(told: dict[str, Any] | None, now: float) -> Runner:
-    heartbeat = (told or {}).get("heartbeat")
-    if told is None or not isinstance(heartbeat, (int, float)):
+def look(home: Home, now: float | None = None) -> Runner:
+    """The runner as its last sign of life tells it; `now` (epoch seconds) is for tests."""
+    beat = heartbeat.read(home, now)
+    if beat.age_s is None:
         return Runner(False, None, "The runner has not been started yet: jobs wait.", "make up")
-    if told.get("state") == "stopped":
+    if beat.stopped:
         return Runner(False, None, "The runner was stopped: jobs wait, nothing is lost.", "make up")
-    if now - heartbeat > STALE_S:
+    if not beat.alive:
         return Runner(False, None, "The runner does not answer: jobs wait, nothing is lost.", "make up")
-    busy = told.get("current_job")
-    busy = busy if isinstance(busy, str) else None
-    halted = told.get("halted")
-    if halted:
-        why = halted.get("reason") if isinstance(halted, dict) else halted
-        return Runner(True, busy, f"The runner holds the queue: {why}. It goes on by itself when that is cured.")
-    if told.get("waiting_for"):
-        return Runner(True, busy, f"The runner waits: {told['waiting_for']}.")
-    if told.get("state") == "stopping":
+    busy = beat.current_job
+    if beat.halted:
+        why = f"The runner holds the queue: {beat.halted}. It goes on by itself when that is cured."
+        return Runner(True, busy, why)
+    if beat.waiting_for:
+        return Runner(True, busy, f"The runner waits: {beat.waiting_for}.")
+    if beat.state == "stopping":
         return Runner(True, busy, "The runner is stopping: waiting jobs start when it is started again.", "make up")
     return Runner(True, busy)

@@ -1,6 +1,5 @@
 """What surrounds every page: the mark, the runner's state in the sidebar, the width, and errors in plain words."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
@@ -89,7 +88,7 @@ def show_error(message: str, hint: str = "") -> None:
 
 def runner_notice() -> alive.Runner:
     """Says so where jobs cannot start, with the command that cures it."""
-    runner = alive.look(home(), time.time())
+    runner = alive.look(home())
     if runner.problem:
         cure = f" Start it on the server: `{runner.cure}`" if runner.cure else ""
         st.warning(md(runner.problem, 400) + cure, icon=":material/power_off:")
@@ -98,7 +97,7 @@ def runner_notice() -> alive.Runner:
 
 @st.fragment(run_every="10s")
 def _runner_dot() -> None:
-    runner = alive.look(home(), time.time())
+    runner = alive.look(home())
     if not runner.alive:
         says = ":orange[:material/power_off:] Runner is off"
     elif runner.problem:
