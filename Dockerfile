@@ -13,7 +13,7 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home --shell /usr/sbin/nologin finetuner \
     && install -d -o finetuner -g finetuner /app /var/lib/finetuner
 WORKDIR /app
-USER finetuner
+USER 10001
 # The packages change seldom, the code often: so they are installed first, from the lock files alone.
 COPY --chown=finetuner pyproject.toml README.md LICENSE NOTICE requirements-cpu.lock requirements-gpu.lock requirements-dev.lock ./
 COPY --chown=finetuner deploy/setup.sh deploy/setup.sh

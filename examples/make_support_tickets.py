@@ -169,19 +169,13 @@ Your site no longer knows me: it rejects my password.""",
         "high": """\
 It's urgent!
 I need an answer today.
-Please hurry, I leave tomorrow morning.
 As soon as possible, please.
-The wedding is on Saturday!
-This can't wait.
-Quick, the party is tomorrow!""",
+This can't wait.""",
         "low": """\
-No rush.
+No hurry.
 It's not urgent.
 Take your time.
-Whenever you have a moment.
-No hurry, I'm away until May.
-Next week is fine too.
-I'm really in no hurry.""",
+Next week is fine too.""",
         "ref": " (order {id})| from order {id}| (#{id})",
         "num": " {id}| no. {id}",
         "order": "My order number is {id}.|Order {id}.|It's order {id}.|Order no. {id}.",
@@ -264,19 +258,13 @@ Ihre Seite kennt mich nicht mehr: mein Passwort wird abgelehnt.""",
         "high": """\
 Es ist dringend!
 Ich brauche heute noch eine Antwort.
-Bitte schnell, ich verreise morgen früh.
 So bald wie möglich, bitte.
-Am Samstag ist die Hochzeit!
-Das kann nicht warten.
-Schnell, morgen ist die Feier!""",
+Das kann nicht warten.""",
         "low": """\
-Eilt nicht.
+Es eilt nicht.
 Es ist nicht dringend.
 Lassen Sie sich Zeit.
-Wenn Sie mal einen Moment haben.
-Keine Eile, ich bin bis Mai verreist.
-Nächste Woche reicht auch.
-Ich habe wirklich keine Eile.""",
+Nächste Woche reicht auch.""",
         "ref": " (Bestellung {id})| aus Bestellung {id}| (#{id})",
         "num": " {id}| Nr. {id}",
         "order": "Meine Bestellnummer ist {id}.|Bestellung {id}.|Es geht um Bestellung {id}.|Best.-Nr. {id}.",
@@ -403,12 +391,12 @@ class Desk:
 
     def dressed(self, text: str, language: str, slots: dict[str, str]) -> str:
         rng = self.rng
-        if rng.random() < 0.12:
+        if rng.random() < 0.1:
             hello = self.one_of(language, "hello")
             if hello.endswith(",") and text[:2] not in ("I ", "I'"):
                 text = text[0].lower() + text[1:]
             text = f"{hello} {text}"
-        if rng.random() < 0.15:
+        if rng.random() < 0.1:
             text += rng.choice([" ", "\n"]) + self.one_of(language, "bye").format_map(slots)
         manner = rng.random()
         if manner < 0.15:
@@ -425,7 +413,7 @@ def rows(count: int, desk: Desk, messages_seen: set[str], orders_seen: set[str])
             order = f"{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}-{rng.randrange(1000, 10000)}"
             if order in orders_seen or rng.random() < (0.6 if intent == "account" else 0.2):
                 order = None
-            urgency = rng.choices(["low", "normal", "high"], [22, 54, 24])[0]
+            urgency = rng.choices(["low", "normal", "high"], [30, 40, 30])[0]
             message = desk.message(language, intent, urgency, order)
             letters = "".join(c for c in message.casefold() if c.isalnum())
             if letters not in messages_seen:

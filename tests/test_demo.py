@@ -31,7 +31,7 @@ def test_the_demo_teaches_the_model_and_ends_by_itself(tmp_path: Path, embedded_
     assert told["exact_after"] >= 72, done.stdout[-3000:]
     assert told["stopped"] == 80
     assert told["exact_before"] <= 4
-    assert "/88" in done.stderr, "no progress was shown"
+    assert "/100" in done.stderr, "no progress was shown"
     assert re.search(r"Expected +\{", done.stdout)
     adapter = next(home.glob("runs/*/exports/adapter"))
     assert str(adapter.resolve()) in done.stdout

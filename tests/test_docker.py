@@ -26,7 +26,7 @@ def test_every_copied_file_exists() -> None:
 
 
 def test_it_runs_as_nobody_special_and_names_real_modules() -> None:
-    assert TEXT.index("USER finetuner") < TEXT.index("AS runner")
+    assert TEXT.index("USER 10001") < TEXT.index("AS runner")
     assert "USER root" not in TEXT
     for module in re.findall(r"python -m ([\w.]+)", TEXT):
         assert importlib.util.find_spec(module), module

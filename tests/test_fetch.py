@@ -1,5 +1,6 @@
 """Hub models: the real huggingface_hub client against a small local server that speaks its HTTP API."""
 
+import hashlib
 import http.server
 import json
 import subprocess
@@ -24,6 +25,10 @@ except ModelError as error:
 """
 
 
+def oid(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
 class Hub(http.server.BaseHTTPRequestHandler):
     files: dict[str, bytes] = {}  # noqa: RUF012
 
@@ -32,13 +37,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self, head: bool = False) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith("/api/models/org/tiny"):
+        if path.startswith("/api/models/org/tiny/tree/"):
+            tree = [{"type": "file", "path": n, "size": len(d), "oid": oid(d)} for n, d in self.files.items()]
+            self.answer(200, json.dumps(tree).encode(), head, {"Content-Type": "application/json"})
+        elif path.startswith("/api/models/org/tiny"):
             names = [{"rfilename": name} for name in self.files]
             body = {"id": "org/tiny", "modelId": "org/tiny", "sha": COMMIT, "siblings": names, "private": False}
             self.answer(200, json.dumps(body).encode(), head, {"Content-Type": "application/json"})
         elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
             data = self.files[path.rpartition("/")[2]]
-            self.answer(200, data, head, {"ETag": f'"{hash(data) & 0xFFFFFFFF:x}"', "X-Repo-Commit": COMMIT})
+            self.answer(200, data, head, {"ETag": f'"{oid(data)}"', "X-Repo-Commit": COMMIT})
         elif "gated" in path:
             self.answer(403, b"", head, {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
         else:
