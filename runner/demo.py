@@ -76,8 +76,9 @@ def before_and_after(base: Path, adapter: Path) -> tuple[int, int, int]:
     prompts, expected = [row["prompt"] for row in rows], [row["completion"] for row in rows]
     encoder = Encoder.for_model(base)
     longest = max(len(encoder.tokenizer.encode(text, add_special_tokens=False).ids) for text in expected) + 8
-    answers = [score.answer(score.load(base, which), encoder, prompts, longest) for which in (None, adapter)]
-    before, after = answers
+    model = score.load(base)
+    before = score.answer(model, encoder, prompts, longest)
+    after = score.answer(score.merge(model, adapter), encoder, prompts, longest)
     for i in range(SHOWN):
         print(f"\n  Message   {terminal.one_line(prompts[i])}")
         print(f"  Base      {terminal.one_line(before[i].text)[:110]}{'' if before[i].stopped else ' ...'}")

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 log = logging.getLogger("runner")
+
+# watchdog holds back the first half of a rename for 0.5 s to pair it with the second. A hint needs no pairs.
+InotifyMoveEventGrouper.delay = 0.0
 
 
 class Wake:
