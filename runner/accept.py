@@ -29,6 +29,7 @@ LITTER = re.compile(r"\..*|.*~|#.*#|4913|.*\.(part|filepart|swp|swx|tmp|crdownlo
 """What editors, browsers and copy programs leave behind on their way: never taken, never rejected."""
 
 BATCH = 250
+FIRST_SEQUENCE = 1_000_000  # leaves room below for jobs that are moved to the top
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Intake:
         self.unreadable_s = unreadable_s
         self.clock = clock
         self.tokens = Tokens(home)
-        self.sequence = self.tokens.last_sequence()
+        self.sequence = max(self.tokens.last_sequence(), FIRST_SEQUENCE)
         self._seen: dict[str, Seen] = {}
         self._skipped: set[str] = set()
 

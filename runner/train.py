@@ -24,7 +24,6 @@ from spool.protocol.spec import JobSpec, batches
 
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SMALL_MODEL_PARAMETERS = 1_000_000_000
-OPTIMIZERS = {"adamw_8bit": "adamw_8bit", "adamw_torch": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 @dataclass(frozen=True)

@@ -360,3 +360,15 @@ def test_a_full_disk_halts_the_runner_and_it_goes_on_when_the_fault_is_gone(home
     dropbox.cancel(home, job_id)
     stub_runner.wait(job_id, "cancelled")
     wait_for(lambda: only_job(home, "done"))
+
+
+def test_of_two_jobs_moved_to_the_top_the_later_one_goes_first(home: Home, stub_runner: Runner) -> None:
+    running = drop(home, "slow")
+    stub_runner.wait(running, "running")
+    waiting = [drop(home) for _ in range(3)]
+    for job_id in waiting:
+        stub_runner.wait(job_id, "queued")
+    for job_id in waiting:
+        dropbox.control(home, "top", job_id)
+        wait_for(lambda first=job_id: Tokens(home).list(State.QUEUED)[0].job_id == first)  # type: ignore[misc]
+    assert [token.job_id for token in Tokens(home).list(State.QUEUED)] == waiting[::-1]
