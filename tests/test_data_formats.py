@@ -83,8 +83,9 @@ def test_not_recognised() -> None:
     with pytest.raises(DataError, match=r"columns: Frage, Antwort\.") as error:
         recognise(table([{"Frage": "a", "Antwort": "b"}]))
     assert '{"prompt": "Frage", "completion": "Antwort"}' in error.value.hint
-    with pytest.raises(DataError, match="no line with column names"):
+    with pytest.raises(DataError, match="no line with column names") as error:
         recognise(read(FILES / "no_header.csv"))
+    assert '{"prompt": "column 1", "completion": "column 2"}' in error.value.hint
     with pytest.raises(DataError, match="does not fit the format question_answer: no column for question"):
         recognise(table([{"prompt": "a", "completion": "b"}]), "question_answer")
     with pytest.raises(DataError, match="not recognised"):

@@ -138,7 +138,7 @@ def test_one_broken_element_costs_only_itself(tmp_path: Path) -> None:
 def test_what_was_not_read_is_said(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('{"train": [{"text": "a"}],\n"data": [{"text": "b"}]}')
-    assert [(p.line, p.code, p.action) for p in read(path).problems] == [(1, "not_read", "kept")]
+    assert [(p.line, p.code, p.action) for p in read(path).problems] == [(2, "not_read", "kept")]
     path.write_text('[{"text": "a"}]\n[{"text": "b"}\n]')
     assert codes(read(path)) == [(2, "bad_json")]
     path.write_text('[{"text": "a"},\n')
@@ -151,12 +151,10 @@ def test_what_was_not_read_is_said(tmp_path: Path) -> None:
         (b"", "empty"),
         (b" \n\n", "empty"),
         (b"\xff\xfe", "empty"),
-        (b"\x1f\x8b\x08rest", "gzip"),
+        (b"\x1f\x8b\x08rest", "cannot be unpacked"),
         (b"PK\x03\x04rest", "zip"),
         (b"PAR1rest", "Parquet"),
         (bytes(range(256)) * 8, "not text"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "not text"),
-        (b"\xff\xfea\x00b", "breaks off"),
         (b"prompt,completion\n", "no rows"),
         (b"[]", "no rows"),
         (b"[1, 2, 3]", "none of the 3 rows"),
@@ -183,7 +181,7 @@ def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file") as error:
         read(tmp_path / "none.csv")
     assert error.value.code == "dataset_missing"
-    with pytest.raises(DataError, match="folder"):
+    with pytest.raises(DataError, match="folder without a data file"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match="not a regular file"):
@@ -248,7 +246,8 @@ def test_no_json_line_is_lost(tmp_path: Path, rows: list, broken: list, order: r
     path.write_text("\n".join(lines), encoding="utf-8")
     table = read(path)
     assert table.rows == len(lines)
-    assert sorted(p.line for p in [*table.records, *table.problems]) == list(range(1, len(lines) + 1))
+    dropped = [problem for problem in table.problems if problem.action == "dropped"]
+    assert sorted(place.line for place in [*table.records, *dropped]) == list(range(1, len(lines) + 1))
 
 
 @FUZZ

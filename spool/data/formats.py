@@ -70,8 +70,10 @@ def _candidates(table: Table, fixed: dict[str, str]) -> list[Layout]:
             confidence *= 0.5  # by its name only: the column holds no turns, or those of the other dialect
         found.append((-round(confidence, 2), order, Layout(name, roles, round(confidence, 2))))
     alone = len(table.columns) == 1 and plain(table.columns[0]) not in KNOWN_NAMES
-    if not found and not fixed and alone and not _looks_like_data(table):
+    if not found and not fixed and alone:
         found.append((-0.5, 0, Layout("text", {"text": table.columns[0]}, 0.5)))
+    if not found and not fixed and _nameless(table) and (roles := _text_and_label(table)):
+        found.append((-0.5, 0, Layout("label", roles, 0.5)))
     return [layout for _, _, layout in sorted(found, key=lambda item: item[:2])]
 
 
@@ -177,17 +179,13 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 def _not_recognised(table: Table, format: str, fixed: dict[str, str], found: list[Layout]) -> DataError:
     name, columns = table.path.name, ", ".join(table.columns[:20]) or "none"
-    if table.container in ("csv", "tsv") and _looks_like_data(table) and not fixed:
-        first = ", ".join(table.columns)[:80]
-        return DataError(
-            f"{name} has no line with column names: its first line looks like data ({first}).",
-            "Put a header line in front, for example: prompt,completion",
-        )
     pair = [*table.columns, "COLUMN", "COLUMN"][:2]
     example = json.dumps({"prompt": pair[0], "completion": pair[1]}, ensure_ascii=False)
     if format == "auto":
         wanted = "; ".join(f"{each} ({', '.join(FORMATS[each].required)})" for each in FORMATS)
         message = f"the layout of {name} is not recognised. Its columns: {columns}."
+        if _nameless(table):
+            message = f"{name} has no line with column names. Its columns count as: {columns}."
         return DataError(
             message, f"Say which column is which with data.mapping, for example {example}. Known: {wanted}."
         )
@@ -202,14 +200,18 @@ def _named(format: str, role: str, table: Table, fixed: dict[str, str]) -> bool:
     return bool(_fixed(role, format, fixed)) or any(plain(column) in NAMES[format][role] for column in table.columns)
 
 
-def _looks_like_data(table: Table) -> bool:
-    """Whether what should be column names reads like a row: a number, a sentence, or very long."""
-    if table.container not in ("csv", "tsv"):
-        return False
-    return any(map(_doubtful, table.columns))
+def _nameless(table: Table) -> bool:
+    return bool(table.columns) and all(re.fullmatch(r"column \d+", column) for column in table.columns)
 
 
-def _doubtful(name: str) -> bool:
-    number = re.fullmatch(r"[-+]?[\d.,]+%?", name)
-    sentence = " " in name and name[-1] in ".!?"
-    return bool(number or sentence or "\n" in name or len(name) > 60)
+def _text_and_label(table: Table) -> dict[str, str] | None:
+    """Two columns without names, of which one holds a few short words that come again and again."""
+    if len(table.columns) != 2 or len(table.records) < 10:
+        return None
+    for label, text in (table.columns, table.columns[::-1]):
+        labels = [str(record.value[label]) for record in table.records]
+        texts = {str(record.value[text]) for record in table.records}
+        few = len(set(labels)) <= max(2, len(labels) // 5) and max(map(len, labels)) <= 40
+        if few and len(texts) > 2 * len(set(labels)):
+            return {"text": text, "label": label}
+    return None

@@ -1,184 +1,233 @@
-"""Reading a data file: its encoding, its container (by content first, by ending second) and its rows."""
+"""Reading data row by row: each file's container is found by its content first and by its ending second."""
 
-import os
+import io
 import re
-import stat
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import orjson
-
-from spool.data import delimited, json_rows, plain_text
-from spool.data.table import Table, in_words
+from spool.data import delimited, json_rows, parquet, plain_text
+from spool.data.limits import DEFAULT, Limits
+from spool.data.source import (
+    GZIP,
+    KINDS,
+    ZIP,
+    Part,
+    Source,
+    Stream,
+    open_regular,
+    open_source,
+    refuse_other_kinds,
+    shown,
+)
+from spool.data.table import Problem, Record, Rows, Table, in_words
+from spool.data.text import Encoding, Lines, detect
 from spool.protocol.errors import DataError
 
-MAX_BYTES = 2 * 1024**3
-
-MAGIC = (
-    (b"\x1f\x8b", "gzip", "Unpack it first."),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV (UTF-8)."),
-    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Save the sheet as CSV (UTF-8)."),
-    (b"PAR1", "Parquet", "Convert it to JSONL."),
-    (b"%PDF", "a PDF", "Copy its text into a TXT or CSV file."),
-    (b"BZh", "bzip2", "Unpack it first."),
-    (b"\xfd7zXZ", "xz", "Unpack it first."),
-    (b"\x28\xb5\x2f\xfd", "zstandard", "Unpack it first."),
-    (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
-    (b"\x89PNG", "a picture", "Rows of text are needed."),
-    (b"\xff\xd8\xff", "a picture", "Rows of text are needed."),
-)
-BOMS = (  # UTF-32 first: its little-endian mark starts with the one of UTF-16
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-)
-CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r\f\v\x1b") + b"\x7f"
-KINDS = "CSV, TSV, JSON, JSONL and TXT can be read."
+HEAD_CHARACTERS = 128 * 1024
+SAMPLE_ROWS = 200
+BLOCK_BYTES = 1 << 20
 
 
-def read(path: Path) -> Table:
-    """The rows of a file. A row that cannot be read is a problem of the table, never an exception.
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is to be read, where the user knows better than what is found."""
+
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    header: bool | None = None
+    """Whether the first line of a table names its columns."""
+
+
+AS_FOUND = Dialect()
+
+
+class Reading:
+    """The rows behind a path, in order, read as they are asked for. May be iterated once.
+
+    Raises (when made):
+        DataError: there is nothing there, or its first file cannot be read as rows.
+    """
+
+    def __init__(self, path: Path, dialect: Dialect = AS_FOUND, limits: Limits = DEFAULT) -> None:
+        self.path = Path(path)
+        self.dialect = dialect
+        self.limits = limits
+        self.source: Source = open_source(self.path, limits)
+        self.notices: list[str] = list(self.source.notices)
+        self._budget = self.source.budget()
+        self._columns: dict[str, None] = {}
+        self._waiting: list[Record | Problem] = []
+        self.encoding, first = self._open(self.source.parts[0])
+        self.container, self.note = first.container, first.note
+        if self.source.kind != "file":
+            count = len(self.source.parts)
+            self.note = f"{count} files of a {self.source.kind}; {self.note}" if count > 1 else self.note
+        elif self.source.parts[0].packed:
+            self.note = f"gzipped; {self.note}"
+        self._items = self._all(first)
+
+    def __iter__(self) -> Iterator[Record | Problem]:
+        waiting, self._waiting = self._waiting, []
+        return chain(waiting, self._items)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns seen so far."""
+        return list(self._columns)
+
+    def sample(self, rows: int = SAMPLE_ROWS) -> Table:
+        """The first rows, without taking them away from who iterates."""
+        while sum(isinstance(item, Record) for item in self._waiting) < rows and len(self._waiting) < 50 * rows:
+            item = next(self._items, None)
+            if item is None:
+                break
+            self._waiting.append(item)
+        records = [item for item in self._waiting if isinstance(item, Record)]
+        problems = [item for item in self._waiting if isinstance(item, Problem)]
+        return Table(self.path, self.container, self.encoding, self.note, self.columns, records, problems)
+
+    def _all(self, first: Rows) -> Iterator[Record | Problem]:
+        yield from self._rows(first)
+        for part in self.source.parts[1:]:
+            try:
+                encoding, rows = self._open(part)
+            except DataError as error:
+                yield Problem(0, error.code, f"the file was not read: {error.message}", "blocks", None, part.name)
+                continue
+            if encoding != self.encoding:
+                self.notices.append(f"{part.name} is read as {encoding}.")
+            yield from self._rows(rows)
+
+    def _rows(self, rows: Rows) -> Iterator[Record | Problem]:
+        known = 0
+        columns = self._columns
+        columns.update(dict.fromkeys(rows.columns))
+        for item in rows.items:
+            if len(rows.columns) != known:
+                known = len(rows.columns)
+                columns.update(dict.fromkeys(rows.columns))
+            yield item
+
+    def _open(self, part: Part) -> tuple[str, Rows]:
+        """(encoding as shown, rows) of one file."""
+        name = part.name or self.path.name
+        stream = part.open(self._budget)
+        magic = _magic(part, self.source)
+        if magic.startswith(parquet.MAGIC):
+            file = open_regular(part.path) if part.path else parquet.unpacked(io.BufferedReader(stream))
+            return "binary", parquet.rows(file, name, part.name, self._budget)
+        refuse_other_kinds(magic, name)
+        if magic.startswith((GZIP, ZIP)):
+            raise DataError(f"{name} is an archive inside an archive.", "Unpack it one level.", "bad_archive")
+        with io.BufferedReader(part.open(self.source.budget()), BLOCK_BYTES) as survey:
+            encoding = detect(survey, name, self.dialect.encoding)
+        head = self._head(part, encoding, name)
+        if encoding.notice:
+            self.notices.append(encoding.notice if not part.name else f"{part.name}: {encoding.notice}")
+        container = _container(head, part.ending, name)
+        buffered = io.BufferedReader(stream, BLOCK_BYTES)
+        return encoding.name, self._reader(container, buffered, encoding, head, part)
+
+    def _head(self, part: Part, encoding: Encoding, name: str) -> str:
+        """The first characters of a file.
+
+        Raises:
+            DataError: there are none but white space.
+        """
+        with part.open(self.source.budget()) as stream:
+            stream.read(encoding.mark_bytes)
+            text = io.TextIOWrapper(io.BufferedReader(stream), encoding.codec, encoding.errors, newline="")
+            head = text.read(HEAD_CHARACTERS)
+            while head and not head.strip():
+                head = text.read(HEAD_CHARACTERS)
+            broken = stream.broken
+        if not head and broken:
+            raise DataError(f"{name} cannot be unpacked: {broken}.", "Pack or copy it again.", "bad_archive")
+        if not head:
+            raise DataError(f"{name} is empty.", "Choose a file with rows in it.")
+        return head
+
+    def _reader(self, container: str, stream: Any, encoding: Encoding, head: str, part: Part) -> Rows:
+        dialect, limits = self.dialect, self.limits
+        if container == "json":
+            stream.read(encoding.mark_bytes)
+            text = io.TextIOWrapper(stream, encoding.codec, encoding.errors, newline="")
+            rows = json_rows.document(text.read, encoding, part.name, limits)
+        elif container == "jsonl" and encoding.codec == "utf-8" and ("\n" in head or "\r" not in head):
+            stream.read(encoding.mark_bytes)
+            rows = json_rows.lines(byte_lines(stream, encoding.mark_bytes, limits.row_bytes), part.name)
+        else:
+            lines = Lines(stream, encoding, limits.row_bytes)
+            if container == "jsonl":
+                rows = json_rows.lines(lines, part.name)
+            elif container == "txt":
+                rows = plain_text.rows(lines, head, part.name)
+            else:
+                header = dialect.header
+                rows = delimited.rows(lines, head, part.ending, part.name, limits, dialect.delimiter, header)
+        rows.items = _watched(rows.items, stream.raw, part.name)
+        return rows
+
+
+def read(path: Path, dialect: Dialect = AS_FOUND, limits: Limits = DEFAULT) -> Table:
+    """All rows of a small file at once. A row that cannot be read is a problem of the table, never an exception.
 
     Raises:
         DataError: there is no such file, it is not text, or none of its rows can be read.
     """
-    path = Path(path)
-    with open_regular(path) as file:
-        data = file.read()
-    text, encoding = decode(data, path)
-    container = _container(text, path.suffix.lower(), path)
-    if container in ("csv", "tsv"):
-        columns, records, problems, note = delimited.rows(text, path.suffix.lower())
-        container = "tsv" if note.startswith("tab") else "csv"
-    elif container == "txt":
-        columns, records, problems, note = plain_text.rows(text)
-    else:
-        columns, records, problems, note = json_rows.rows(text, container)
-    table = Table(path, container, encoding, note, columns, records, problems)
+    reading = Reading(path, dialect, limits)
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for item in reading:
+        if isinstance(item, Record):
+            records.append(item)
+        else:
+            problems.append(item)
+    found = (reading.container, reading.encoding, reading.note, reading.columns)
+    table = Table(reading.path, *found, records, problems)
     if not records:
-        raise _nothing(table)
+        raise nothing(table)
     return table
 
 
-def decode(data: bytes, path: Path) -> tuple[str, str]:
-    """(text, encoding). Newlines become \\n; a byte that fits nowhere becomes a lone surrogate, which marks its row.
+def iterate(path: Path, dialect: Dialect = AS_FOUND, limits: Limits = DEFAULT) -> Iterator[Record | Problem]:
+    """Each row in order: a record, or the problem that drops it.
 
     Raises:
-        DataError: empty or not text.
+        DataError: as `Reading`.
     """
-    if not data.strip():
-        raise DataError(f"{path.name} is empty.", "Choose a file with rows in it.")
-    for magic, what, hint in MAGIC:
-        if data.startswith(magic):
-            raise DataError(f"{path.name} is {what}; it cannot be read as rows.", f"{hint} {KINDS}")
-    text, encoding = _decoded(data, path)
-    text = text.removeprefix("\ufeff")
-    if not text.strip():
-        raise DataError(f"{path.name} is empty.", "Choose a file with rows in it.")
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text, encoding
+    return iter(Reading(path, dialect, limits))
 
 
-def _decoded(data: bytes, path: Path) -> tuple[str, str]:
-    for mark, encoding in BOMS:
-        if data.startswith(mark):
-            try:
-                name = "utf-8 with BOM" if encoding == "utf-8-sig" else encoding
-                return data.decode(encoding), name
-            except UnicodeDecodeError as error:
-                if encoding != "utf-8-sig":
-                    message = f"{path.name} starts as {encoding} but breaks off at byte {error.start:,}."
-                    raise DataError(message, "Save it again, as UTF-8.") from None
-                data = data[len(mark) :]
-    head = data[: 1 << 16]
-    if len(head) - len(head.translate(None, CONTROL)) > len(head) // 100:
-        hint = "If it is text in UTF-16, save it as UTF-8." if b"\0" in head else ""
-        raise DataError(f"{path.name} is not text: it holds control bytes.", f"{KINDS} {hint}".strip())
-    try:
-        return data.decode(), "utf-8"
-    except UnicodeDecodeError:
-        text = data.decode(errors="surrogateescape")
-    unreadable = len(re.findall("[\udc80-\udcff]", text))
-    if len(re.findall("[^\x00-\x7f\udc80-\udcff]", text)) >= unreadable:
-        return text, f"utf-8 with {unreadable:,} unreadable bytes"
-    return data.decode("cp1252", errors="surrogateescape"), "windows-1252"
+def byte_lines(stream: BinaryIO, start: int, most: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """(number from 1, byte offset from `start`, bytes) of each line; None for one that is longer than `most`."""
+    number, byte, rest = 0, start, b""
+    skipping = 0
+    while block := stream.read(BLOCK_BYTES):
+        lines = block.split(b"\n")
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        for line in lines:
+            number += 1
+            if skipping or len(line) > most:
+                yield number, byte, None
+                byte += skipping + len(line) + 1
+                skipping = 0
+                continue
+            yield number, byte, line
+            byte += len(line) + 1
+        if len(rest) > most:
+            skipping += len(rest)
+            rest = b""
+    if rest or skipping:
+        yield number + 1, byte, None if skipping else rest
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Opens a file for reading, never a folder, a pipe or a device.
-
-    Raises:
-        DataError: there is none, or it is too large.
-    """
-    try:
-        # without O_NONBLOCK opening a pipe would wait for a writer for ever
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}.", "Check the path and the name.", "dataset_missing") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder.", "Name one file in it.", "dataset_missing") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = "Check the path and its permissions."
-        raise DataError(f"{path} cannot be read: {reason}.", hint, "dataset_missing") from None
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-        file.close()
-        if stat.S_ISREG(status.st_mode):
-            size = f"{status.st_size / 1024**3:.1f} GiB"
-            raise DataError(f"{path.name} has {size}; at most 2 GiB are read.", "Split it, or take a part of it.")
-        raise DataError(f"{path} is not a regular file.", "Copy the rows into one.", "dataset_missing")
-    return file
-
-
-def _container(text: str, ending: str, path: Path) -> str:
-    lines = [line for line in islice(_lines(text), 200) if line.strip()][:50]
-    objects = sum(_is_json_row(line) for line in lines)
-    start = text.lstrip()[:1]
-    if len(lines) > 1 and objects * 2 >= len(lines):
-        return "jsonl"
-    if start in ("{", "["):
-        if _is_json(text):
-            return "jsonl" if start == "{" and ending in (".jsonl", ".ndjson") and len(lines) == 1 else "json"
-        if ending in (".jsonl", ".ndjson"):
-            return "jsonl"
-        if ending == ".json" or re.match(r'\s*(\[\s*[\[{]|\{\s*")', text):
-            return "json"
-    if ending in (".csv", ".tsv", ".tab"):
-        return "csv"
-    if delimited.looks_delimited(text, strict=ending in (".txt", ".text")):
-        return "csv"
-    if ending in (".jsonl", ".ndjson"):
-        return "jsonl"
-    if ending == ".json":
-        shown = lines[0].strip()[:60]
-        raise DataError(f"{path.name} is not JSON: it starts with {shown!r}.", "A JSON file starts with [ or {.")
-    return "txt"
-
-
-def _lines(text: str) -> Iterator[str]:
-    return (match.group() for match in re.finditer(r"[^\n]+", text))
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_json_row(line: str) -> bool:
-    line = line.strip()
-    return line[:1] in ("{", "[") and line[-1:] in ("}", "]") and _is_json(line)
-
-
-def _nothing(table: Table) -> DataError:
+def nothing(table: Table) -> DataError:
+    """Why a file without a single readable row is of no use."""
     if not table.problems:
         message = f"{table.path.name} holds no rows (read as {table.container.upper()}, {table.encoding})."
         return DataError(message, "Choose a file with rows in it.")
@@ -187,3 +236,55 @@ def _nothing(table: Table) -> DataError:
         f"(read as {table.container.upper()}, {table.encoding}). {in_words(table.problems)}"
     )
     return DataError(message, "Correct the file. " + KINDS)
+
+
+def _watched(items: Iterator[Record | Problem], stream: Stream, file: str) -> Iterator[Record | Problem]:
+    """The rows, and at the end whether the packed file broke off before its own."""
+    line = 0
+    try:
+        for item in items:
+            line = item.line
+            yield item
+    finally:
+        stream.close()
+    broken = stream.broken
+    if broken:
+        message = f"the packed file is not whole: {broken}. An unknown number of rows is missing."
+        yield Problem(line, "truncated", message, "blocks", None, file)
+
+
+def _magic(part: Part, source: Source) -> bytes:
+    with part.open(source.budget()) as stream:
+        return stream.read(512) or b""
+
+
+def _container(head: str, ending: str, name: str) -> str:
+    """json, jsonl, csv or txt, by the first characters and the file's ending."""
+    whole = len(head) < HEAD_CHARACTERS
+    lines = [line for line in islice(_lines(head), 200) if line.strip()]
+    lines = (lines if whole or len(lines) < 2 else lines[:-1])[:50]
+    objects = sum(map(json_rows.is_row, lines))
+    start = head.lstrip()[:1]
+    if len(lines) > 1 and objects * 2 >= len(lines):
+        return "jsonl"
+    if start in ("{", "["):
+        if ending in (".jsonl", ".ndjson"):
+            return "jsonl"
+        if whole and json_rows.is_row(head):
+            return "json"
+        if ending == ".json" or re.match(r'\s*(\[\s*[\[{"]|\{\s*")', head):
+            return "json"
+    if ending in (".csv", ".tsv", ".tab"):
+        return "csv"
+    if delimited.looks_delimited(head, strict=ending in (".txt", ".text")):
+        return "csv"
+    if ending in (".jsonl", ".ndjson"):
+        return "jsonl"
+    if ending == ".json":
+        first = shown(lines[0].strip()[:60]) if lines else ""
+        raise DataError(f"{name} is not JSON: it starts with {first!r}.", "A JSON file starts with [ or {.")
+    return "txt"
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (match.group() for match in re.finditer(r"[^\r\n]+", text))

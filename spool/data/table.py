@@ -1,41 +1,65 @@
 """What a data file becomes: records with their line numbers, and every row that was lost with its reason."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One row. `line` counts from 1; for a row over several lines it is the first."""
+    """One row. `line` counts from 1; for a row over several lines it is the first. In Parquet: its number."""
 
     line: int
     value: dict[str, Any]
+    byte: int | None = None
+    """Offset of the row's first byte in its (unpacked) file; None where there is none, as in Parquet."""
+    file: str = ""
+    """The row's file where several were read (a folder, a zip archive)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding about one row. `action` is what was done: "dropped", "cut" (shortened and kept) or "kept"."""
+    """One finding about one row (line 0: about the whole file).
+
+    `action` is what was done: "dropped", "repaired" (the message says how), "cut" (shortened and kept), "kept", or
+    "blocks" (no job may train on the file as it is).
+    """
 
     line: int
     code: str
     message: str
     action: str = "dropped"
+    byte: int | None = None
+    file: str = ""
+    raw: str = ""
+    """The row's source where it could not even be parsed, so that it can be corrected and added again."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        shown = {"line": self.line, "code": self.code, "message": self.message, "action": self.action}
+        return {**shown, "byte": self.byte} | ({"file": self.file} if self.file else {})
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.message}"
 
 
 @dataclass
+class Rows:
+    """One file being read: `items` gives every row in order, `columns` is complete when it is through."""
+
+    container: str
+    note: str
+    items: Iterator[Record | Problem]
+    columns: list[str]
+
+
+@dataclass
 class Table:
-    """A file as it was read: its rows are the records and the dropped ones, always."""
+    """A file, or its first rows, as it was read: its rows are the records and the dropped ones, always."""
 
     path: Path
     container: str
-    """csv, tsv, json, jsonl or txt."""
+    """csv, tsv, json, jsonl, txt or parquet."""
     encoding: str
     note: str
     """How it was read, in words: the delimiter, one sample a line or paragraphs ..."""
@@ -48,7 +72,7 @@ class Table:
         return len(self.records) + count_dropped(self.problems)
 
 
-def count_dropped(problems: list[Problem]) -> int:
+def count_dropped(problems: Iterable[Problem]) -> int:
     return sum(problem.action == "dropped" for problem in problems)
 
 
