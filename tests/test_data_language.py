@@ -1,0 +1,58 @@
+"""Which languages a file is written in."""
+
+import time
+
+import pytest
+
+from spool.data.language import _identifier, language, languages, name
+
+SENTENCES = {
+    "en": "Where is my order? I have been waiting for it since last week.",
+    "de": "Wo ist meine Bestellung? Ich warte seit letzter Woche darauf.",
+    "fr": "Où est ma commande ? Je l'attends depuis la semaine dernière.",
+    "es": "¿Dónde está mi pedido? Lo estoy esperando desde la semana pasada.",
+    "it": "Dove si trova il mio ordine? Lo aspetto dalla settimana scorsa.",
+    "pl": "Gdzie jest moje zamówienie? Czekam na nie od zeszłego tygodnia.",
+    "tr": "Siparişim nerede? Geçen haftadan beri bekliyorum.",
+    "ru": "Где мой заказ? Я жду его с прошлой недели.",
+    "ar": "أين طلبي؟ أنا أنتظره منذ الأسبوع الماضي.",
+    "zh": "我的订单在哪里？我从上周就开始等了。",
+    "ja": "私の注文はどこですか？先週から待っています。",
+    "ko": "제 주문은 어디에 있나요? 지난주부터 기다리고 있습니다.",
+    "hi": "मेरा ऑर्डर कहाँ है? मैं पिछले हफ्ते से इंतज़ार कर रहा हूँ।",
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_a_sentence_is_enough(code: str) -> None:
+    assert language(SENTENCES[code]) == code
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "12345 67", "ok", "!!! ???", "🙂🙂🙂", "asdkjh qwlekj zxcmnb qwe", "{}[];"]
+)
+def test_too_little_to_say(text: str) -> None:
+    assert language(text) == "und"
+
+
+def test_languages_are_counted_the_most_frequent_first() -> None:
+    texts = [SENTENCES["de"]] * 3 + [SENTENCES["en"]] * 5 + ["42", SENTENCES["fr"]]
+    assert languages(texts) == [("en", 5), ("de", 3), ("fr", 1), ("und", 1)]
+    assert languages(iter([])) == []
+
+
+def test_every_language_that_matters_has_a_name() -> None:
+    assert name("de") == "German"
+    assert name("und") == "not recognised"
+    assert name("xyz") == "xyz"
+    unnamed = [code for code in _identifier().labels if name(code) == code]
+    assert len(unnamed) <= 20, unnamed
+
+
+def test_a_long_text_costs_no_more() -> None:
+    """Measured: 0.07 to 0.15 ms a text. A megabyte costs the same as its beginning."""
+    language("warm")
+    start = time.process_time()
+    for _ in range(20):
+        language(SENTENCES["en"] * 20_000)
+    assert (time.process_time() - start) / 20 < 0.01
