@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from test_data_chat import folder
+from test_data_prepare import spec
 
 from spool.data.chat import Encoder
-from spool.data.check import check
-from spool.data.prepare import prepare
+from spool.data.check import Model, check
+from spool.data.prepare import Task, prepare
 from spool.data.table import count_dropped
 from spool.protocol.errors import DataError
-from spool.protocol.spec import Data
 
 FILES = Path(__file__).parent / "data"
 READABLE = sorted(path for path in FILES.iterdir() if path.stem not in ("no_header", "unequal", "windows1252"))
@@ -37,7 +37,8 @@ def test_every_row_is_usable_or_has_a_reason(path: Path, tmp_path: Path) -> None
     assert (with_model.rows, with_model.usable_rows) == (report.rows, report.usable_rows)
     assert with_model.tokens is not None
     assert with_model.tokens["p50"] <= with_model.tokens["p95"] <= with_model.tokens["max"]
-    prepared = prepare(path, Data(), Encoder.for_model(model), 1, max_problem_fraction=1)
+    task = Task(spec(allowed=1.0), path, Model(Encoder.for_model(model), "t"), tmp_path / "tokens")
+    prepared = prepare(task, tmp_path / "data")
     assert prepared.counts["usable"] == with_model.usable_rows
 
 
@@ -69,7 +70,7 @@ def test_tokens_of_the_real_model(embedded_model: Path) -> None:
 
 def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    words = "lorem ipsum dolor sit amet " * 12
+    words = "apples and pears are sweet, " * 12
     with open(path, "w") as file:
         for number in range(100_000):
             turns = [{"role": "user", "content": f"{number} {words}"}, {"role": "assistant", "content": words}]

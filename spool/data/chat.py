@@ -1,9 +1,11 @@
 """What the model sees: the chat template and the tokenizer of one exact Gemma, and which tokens are trained on."""
 
+import hashlib
 import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -67,11 +69,15 @@ class Encoded:
 class Encoder:
     """Renders and tokenises rows for one model folder. Loading the tokenizer takes about a second and 400 MB."""
 
-    def __init__(self, tokenizer: Any, template: str, generation: Generation, context_length: int) -> None:
+    def __init__(
+        self, tokenizer: Any, template: str, generation: Generation, context_length: int, identity: str = ""
+    ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.generation = generation
         self.context_length = context_length
+        self.identity = identity
+        """What tokens depend on: a hash of the tokenizer's file and of the chat template in use."""
         self.bos_id = self._id("<bos>")
         self.eos_id = self._id("<eos>")
         self.pad_id = self._id("<pad>")
@@ -83,6 +89,8 @@ class Encoder:
         special = (token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special)
         control = {generation.turn_start, generation.turn_end, *special} - {"<unk>"}
         self._control = re.compile("|".join(map(re.escape, sorted(control))))
+        self._opening = self._plain_ids(f"{generation.turn_start}model\n")
+        self._newline = self._plain_ids("\n")
         self._folds_system = False
         self._probe()
 
@@ -114,24 +122,38 @@ class Encoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         length = {**config, **(config.get("text_config") or {})}.get("max_position_embeddings")
-        return cls(tokenizer, _template(folder, generation), generation, int(length or generation.context_tokens))
+        template = _template(folder, generation)
+        identity = hashlib.sha256(path.read_bytes() + template.encode()).hexdigest()
+        return cls(tokenizer, template, generation, int(length or generation.context_tokens), identity)
 
     def encode(self, example: Example, train_on: str = "responses") -> Encoded | Problem:
         """One row, or why it cannot be encoded. `train_on` is "responses" or "all"; plain text trains on everything."""
         return next(self.encode_all([example], train_on))
 
     def encode_all(self, examples: Iterable[Example], train_on: str = "responses") -> Iterator[Encoded | Problem]:
-        """Each row in order, tokenised in batches on all cores."""
+        """Each row in order. A batch is tokenised on all cores while the one before it is labelled."""
         rows = iter(examples)
-        while batch := list(islice(rows, BATCH_ROWS)):
-            rendered = [self._rendered(example) for example in batch]
-            texts = [text for text in rendered if isinstance(text, str)]
-            encodings = iter(self.tokenizer.encode_batch(texts, add_special_tokens=False))
-            for example, text in zip(batch, rendered, strict=True):
-                if isinstance(text, Problem):
-                    yield text
-                else:
-                    yield self._labelled(example, text, next(encodings), train_on)
+        with ThreadPoolExecutor(1) as tokenising:
+            batch = self._started(rows, tokenising)
+            while batch:
+                following = self._started(rows, tokenising)
+                encodings = iter(batch.encodings.result())
+                for example, text in zip(batch.examples, batch.rendered, strict=True):
+                    if isinstance(text, Problem):
+                        yield text
+                    else:
+                        yield self._labelled(example, text, next(encodings), train_on)
+                batch = following
+
+    def _started(self, rows: Iterator[Example], tokenising: ThreadPoolExecutor) -> "_Batch | None":
+        """The next rows, rendered, with their tokens on the way (the library lets other threads run meanwhile)."""
+        batch = list(islice(rows, BATCH_ROWS))
+        if not batch:
+            return None
+        rendered = [self._rendered(example) for example in batch]
+        texts = [text for text in rendered if isinstance(text, str)]
+        tokens = tokenising.submit(self.tokenizer.encode_batch_fast, texts, add_special_tokens=False)
+        return _Batch(batch, rendered, tokens)
 
     def generation_text(self, messages: list[dict[str, Any]]) -> str:
         """The conversation so far, opened for the model's answer."""
@@ -151,6 +173,9 @@ class Encoder:
         if number is None:
             raise ModelError(f"the model's tokenizer has no token {token}.", "Fetch the model again.", "bad_tokenizer")
         return int(number)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _probe(self) -> None:
         """Finds out how the template treats system turns, and refuses one whose turns cannot be told apart."""
@@ -205,23 +230,58 @@ class Encoder:
 
     def _labelled(self, example: Example, text: str, encoding: Any, train_on: str) -> Encoded | Problem:
         ids: list[int] = encoding.ids
-        starts = [start for start, _ in encoding.offsets]
-        if ids[:1] != [self.bos_id]:
-            ids, starts = [self.bos_id, *ids], [0, *starts]
+        shift = int(ids[:1] != [self.bos_id])
+        if shift:
+            ids = [self.bos_id, *ids]
         if example.messages is None or train_on == "all":
             return Encoded(example.line, ids, list(ids), text)
         labels = [NOT_TRAINED] * len(ids)
         weights = [message.get("weight", 1) for message in example.messages if message["role"] == "assistant"]
-        answers = [match.span(1) for match in self._answers.finditer(text)]
-        if len(answers) != len(weights):
+        spans = self._spans(ids)
+        if len(spans) != len(weights):
+            spans = [(first + shift, last + shift) for first, last in self._spans_by_text(text)]
+        if len(spans) != len(weights):
             message = "the chat template does not show every answer as a turn of its own."
             return Problem(example.line, "bad_roles", message)
-        answers[-1] = (answers[-1][0], len(text))
-        for weight, (start, end) in zip(weights, answers, strict=True):
+        spans[-1] = (spans[-1][0], len(ids))
+        for weight, (first, last) in zip(weights, spans, strict=True):
             if weight:
-                first, last = bisect_left(starts, start), bisect_left(starts, end)
                 labels[first:last] = ids[first:last]
         return Encoded(example.line, ids, labels, text)
+
+    def _spans(self, ids: list[int]) -> list[tuple[int, int]]:
+        """The tokens of each answer, found by the turns' own tokens. None is found where a template opens an answer
+        in another way; `_spans_by_text` finds it then."""
+        spans = []
+        opening, closing, newline = self._opening, self.turn_end_id, self._newline
+        place, size = 0, len(opening)
+        try:
+            while True:
+                place = ids.index(opening[0], place)
+                if ids[place : place + size] == opening:
+                    end = ids.index(closing, place + size) + 1
+                    end += ids[end : end + 1] == newline
+                    spans.append((place + size, end))
+                    place = end
+                else:
+                    place += 1
+        except ValueError:
+            return spans
+
+    def _spans_by_text(self, text: str) -> list[tuple[int, int]]:
+        """The same by the places of the answers in the text, which costs the tokenizer half as much again."""
+        starts = [start for start, _ in self.tokenizer.encode(text, add_special_tokens=False).offsets]
+        answers = [match.span(1) for match in self._answers.finditer(text)]
+        return [(bisect_left(starts, start), bisect_left(starts, end)) for start, end in answers]
+
+
+@dataclass
+class _Batch:
+    """Rows on their way through the tokenizer."""
+
+    examples: list[Example]
+    rendered: list[str | Problem]
+    encodings: Future[list[Any]]
 
 
 def _template(folder: Path, generation: Generation) -> str:

@@ -5,9 +5,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from xxhash import xxh3_64_intdigest
+
+from spool.data import content
 from spool.data.formats import Layout
 from spool.data.table import Problem, Record
-from spool.data.turns import RowError, as_turns, content, conversation, kind
+from spool.data.turns import RowError, as_turns, conversation, kind
+from spool.data.turns import content as said
 
 # With these in a row's text anybody who writes rows could open and close turns of their own. <unk> is harmless and
 # stands in well-known text collections.
@@ -20,6 +24,11 @@ _MARKERS = re.compile("|".join(map(re.escape, CONTROL_MARKERS)))
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
 
+# How a row that was made from another says so (spool/data/augment.py).
+MADE, MADE_OF = "augmented", "augmented_of"
+AUGMENTATIONS = ("wrap", "noise", "reword", "balance")
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """What a row teaches: `messages` (roles system, user, assistant, ending with an answer) or plain `text`."""
@@ -27,23 +36,48 @@ class Example:
     line: int
     messages: list[dict[str, Any]] | None
     text: str | None
+    repairs: tuple[tuple[str, str], ...] = ()
+    """What was put right in the row's text: (code, how)."""
+
+
+def question(example: Example) -> str:
+    """What an example asks: its first user turn, or the whole text. Rows that ask the same belong together."""
+    if example.messages is None:
+        return example.text or ""
+    return str(next(message["content"] for message in example.messages if message["role"] == "user"))
+
+
+def question_number(text: str | bytes) -> int:
+    """64 bits that stand for a question."""
+    return xxh3_64_intdigest(text if isinstance(text, bytes) else text.encode())
 
 
 def to_example(record: Record, layout: Layout) -> Example | Problem:
     """The example of a row, or the problem that drops it."""
     try:
+        repairs: list[tuple[str, str]] = []
         if layout.format == "text":
-            text = _text(record, layout, "text")
+            text = _repaired(_text(record, layout, "text"), repairs)
             _check_text(text, "the text")
-            return Example(record.line, None, text)
+            return Example(record.line, None, text, tuple(repairs))
         messages = _messages(record, layout)
         for message in messages:
+            message["content"] = _repaired(message["content"], repairs)
             _check_text(message["content"], f"the {message['role']} turn")
-        return Example(record.line, messages, None)
+        return Example(record.line, messages, None, tuple(repairs))
     except RowError as error:
-        return Problem(record.line, error.code, error.message)
+        code, words = error.code, error.message
     except RecursionError:
-        return Problem(record.line, "too_deep", "nested too deep.")
+        code, words = "too_deep", "nested too deep."
+    return Problem(record.line, code, words, "dropped", record.byte, record.file)
+
+
+def _repaired(text: str, repairs: list[tuple[str, str]]) -> str:
+    text, done = content.repair(text)
+    for how in done:
+        code = "control_characters" if how.endswith("taken out") else "mojibake"
+        repairs.append((code, f"{how}."))
+    return text
 
 
 def _messages(record: Record, layout: Layout) -> list[dict[str, Any]]:
@@ -122,7 +156,7 @@ def _optional(record: Record, layout: Layout, role: str) -> str | None:
     value = None if column is None else record.value.get(column)
     if value is None or value in ([], {}):
         return None
-    text = content(value, f"the field {column!r}")
+    text = said(value, f"the field {column!r}")
     return text if text.strip() else None
 
 
