@@ -1,19 +1,36 @@
 """Stored datasets: content-addressed, untouched bytes, no path from a user's text, nothing left of a failed add."""
 
+import gzip
 import hashlib
+import io
+import multiprocessing
+import os
 import threading
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.data import keep
+from spool.data import forget, keep
 from spool.protocol import durable
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home
 
 CSV = b"\xef\xbb\xbfprompt;completion\r\na;b\r\nc;\r\n"
+
+
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("../../evil.csv", "question,answer\na,b\n")
+        archive.writestr("b.csv", "question,answer\nc,d\n")
+    return out.getvalue()
+
+
+ZIPPED = zipped()
 
 
 def tree(home: Home) -> list[str]:
@@ -31,6 +48,10 @@ def test_bytes_are_kept_as_they_were(home: Home) -> None:
     assert keep.resolve(home, "tickets") == keep.resolve(home, stored.reference) == stored.path
     assert keep.list_datasets(home) == [stored]
     assert tree(home) == [f"tickets/{stored.version}/data.csv", f"tickets/{stored.version}/dataset.json"]
+
+
+def test_a_file_name_that_is_no_text(home: Home) -> None:
+    assert keep.add(home, "tickets", "b\udcffd.csv", CSV).original_name == "b?d.csv"
 
 
 def test_same_bytes_are_one_version_and_the_last_upload_counts(home: Home, tmp_path: Path) -> None:
@@ -54,6 +75,9 @@ def test_same_bytes_are_one_version_and_the_last_upload_counts(home: Home, tmp_p
         ("x.exe", b'[{"text": "a"}]', "data.json"),
         ("x.tsv", b"question\tanswer\na\tb\n", "data.tsv"),
         ("x.csv", b"Frage,Antwort\na,b\n", "data.csv"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "b"}\n'), "data.jsonl.gz"),
+        ("x.jsonl", gzip.compress(b"question,answer\na,b\n"), "data.csv.gz"),
+        ("x.zip", ZIPPED, "data.zip"),
     ],
 )
 def test_file_names_come_from_a_list(home: Home, filename: str, data: bytes, file: str) -> None:
@@ -76,7 +100,7 @@ def test_names_that_cannot_be(home: Home, name: str) -> None:
     assert tree(home) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00\x01\x02" * 100, b"[]"])
+@pytest.mark.parametrize("data", [b"", b"\x00\x01\x02" * 100, b"[]", gzip.compress(b"0" * 20_000_000), ZIPPED[:-30]])
 def test_nothing_is_left_of_what_cannot_be_read(home: Home, data: bytes) -> None:
     with pytest.raises(DataError, match=r"upload\.csv"):
         keep.add(home, "a", "upload.csv", data)
@@ -126,6 +150,120 @@ def test_ten_at_once(home: Home) -> None:
     assert not errors
     assert len(keep.list_datasets(home)) == 3
     assert not list(home.datasets.glob(".*"))
+
+
+def test_streams_are_kept_and_a_broken_one_leaves_nothing(home: Home) -> None:
+    assert keep.add(home, "tickets", "a.csv", io.BytesIO(CSV)).path.read_bytes() == CSV
+
+    class Stops(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise ConnectionResetError("the upload stopped")
+            return super().read(10)
+
+    with pytest.raises(ConnectionResetError):
+        keep.add(home, "other", "a.csv", Stops(CSV))
+    assert [each.name for each in home.datasets.iterdir()] == ["tickets"]
+
+
+def test_a_large_stream_never_lies_in_memory_as_a_whole(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "_judged", lambda path, filename: ("jsonl", 1, None, {}))
+    asked: list[int] = []
+
+    class Zeros(io.RawIOBase):
+        left = 300
+
+        def read(self, size: int = -1) -> bytes:
+            asked.append(size)
+            self.left -= 1
+            return b"0" * size if self.left >= 0 else b""
+
+    tracemalloc.start()
+    stored = keep.add(home, "large", "a.jsonl", Zeros())  # type: ignore[arg-type]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stored.size_bytes == stored.path.stat().st_size == 300 * max(asked)
+    assert stored.size_bytes > 10 * peak_bytes
+
+
+def test_file_names_of_packed_data(tmp_path: Path) -> None:
+    for container, data, name in (
+        ("jsonl", gzip.compress(b"{}"), "data.jsonl.gz"),
+        ("csv", b"PK\x03\x04rest", "data.zip"),
+        ("parquet", b"PAR1", "data.parquet"),
+        ("parquet", gzip.compress(b"PAR1"), "data.parquet.gz"),
+        ("txt", b"", "data.txt"),
+    ):
+        (tmp_path / "x").write_bytes(data)
+        assert keep._file_name(container, tmp_path / "x") == name
+        assert name in keep.FILES
+
+
+def test_adding_again_heals_damaged_bytes(home: Home) -> None:
+    stored = keep.add(home, "tickets", "a.csv", CSV)
+    for damage in (lambda: stored.path.write_bytes(CSV[:-1]), stored.path.unlink):
+        damage()
+        with pytest.raises(DataError, match=r"changed on the disk|cannot be read") as error:
+            keep.verified(home, "tickets")
+        assert error.value.code == "dataset_changed"
+        keep.add(home, "tickets", "a.csv", CSV)
+        assert keep.verified(home, "tickets").path.read_bytes() == CSV
+
+
+def test_only_abandoned_drafts_are_swept(home: Home) -> None:
+    old = home.create().datasets / ".adding-1-abc"
+    old.mkdir()
+    (old / "data.csv").write_bytes(CSV)
+    with keep.drafting(home) as mine:
+        os.utime(mine, (0, 0))
+        os.utime(old, (0, 0))
+        keep.add(home, "tickets", "a.csv", CSV)
+        assert mine.is_dir(), "its process lives, however long it takes"
+        assert not old.exists()
+    assert not mine.exists()
+
+
+def _add(task: tuple[str, int]) -> str:
+    root, number = task
+    return keep.add(Home(Path(root)), "tickets", "a.csv", CSV + b"x;y\n" * (number % 4)).version
+
+
+def test_ten_processes_at_once(home: Home) -> None:
+    with multiprocessing.get_context("fork").Pool(10) as pool:
+        versions = pool.map(_add, [(str(home.root), number) for number in range(40)], chunksize=1)
+    assert len(set(versions)) == 4
+    assert {each.version for each in keep.list_datasets(home)} == set(versions)
+    assert all(keep.verified(home, each.reference) == each for each in keep.list_datasets(home))
+    assert len(tree(home)) == 8
+    assert not list(home.datasets.rglob(".*"))
+
+
+def test_adding_and_deleting_at_once_never_leaves_a_version_without_bytes(home: Home) -> None:
+    keep.add(home, "tickets", "a.csv", CSV)
+    strange: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            if number % 2:
+                keep.add(home, "tickets", "a.csv", CSV)
+            else:
+                forget.delete(home, "tickets")
+        except NotFound:  # another one deleted it first
+            pass
+        except BaseException as error:
+            strange.append(error)
+
+    for _ in range(10):
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in keep.list_datasets(home):
+            keep.verify(each)
+        for each in keep.versions(home, "tickets", deleted=True):
+            assert not each.path.exists()
+    assert not strange
 
 
 @given(st.text(max_size=120))

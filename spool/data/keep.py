@@ -1,6 +1,7 @@
 """Datasets under datasets/NAME/VERSION/: the bytes as given, named by their hash, with what was found in them."""
 
 import difflib
+import fcntl
 import hashlib
 import io
 import os
@@ -10,10 +11,11 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from spool.data.table import printable
 from spool.protocol import durable
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home
@@ -23,7 +25,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 VERSION = re.compile(r"[0-9a-f]{12}")
 RECORD = "dataset.json"
 # The only file names a dataset ever gets; which one follows from how the file was read, never from what it was called.
-FILES = {container: f"data.{container}" for container in ("csv", "tsv", "json", "jsonl", "txt")}
+PLAIN = ("csv", "tsv", "json", "jsonl", "txt", "parquet")
+FILES = frozenset(f"data.{each}{packed}" for each in PLAIN for packed in ("", ".gz")) | {"data.zip"}
 KEPT_PROBLEMS = 20
 STALE_S = 3600
 
@@ -42,14 +45,35 @@ class Stored:
     """When these bytes were last added (UTC, ISO 8601)."""
     original_name: str = ""
     report: dict[str, Any] | None = None
+    parents: list[str] = field(default_factory=list)
+    """The versions (NAME@VERSION) that a derived one was made from; empty for an upload."""
+    recipe: list[dict[str, Any]] = field(default_factory=list)
+    """The steps that made it from its parents (spool.data.steps); `spool.data.recipe.replay` does them again."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows of the parents (and files in them) that could not be read, and so are not in it: how many, by code."""
+    size_bytes: int = 0
+    deleted_at: str | None = None
+    """When its bytes were deleted (UTC, ISO 8601); the record stays."""
 
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
 
 
-def add(home: Home, name: str, filename: str, data: bytes | Path) -> Stored:
+@dataclass(frozen=True)
+class Origin:
+    """Where a version comes from: a file that somebody uploaded, or a recipe and its parents."""
+
+    original_name: str = ""
+    parents: list[str] = field(default_factory=list)
+    recipe: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def add(home: Home, name: str, filename: str, data: bytes | Path | BinaryIO) -> Stored:
     """Keeps a file's bytes as a version of the dataset `name`. The same bytes are one version and are stored once.
+
+    Memory stays bounded: bytes go to the disk as they are read.
 
     Args:
         filename: what the user's file was called; its ending helps to read it, and it is noted, no more.
@@ -58,32 +82,55 @@ def add(home: Home, name: str, filename: str, data: bytes | Path) -> Stored:
         DataError: the name cannot be used, or the file cannot be read as rows. Nothing is left behind.
     """
     check_name(name)
-    home.create()
-    with _temporary(home) as folder:
-        ending = Path(filename).suffix.lower()
-        draft = folder / ("data" + (ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""))
-        version, size_bytes = _copy(data, draft)
-        known = _load(home.datasets / name / version)
-        if known is not None:
-            return _added_again(known)
-        container, rows, format, report = _judged(draft, filename)
-        kept = draft.rename(folder / FILES[container])
+    with drafting(home) as folder:
+        ending = re.search(r"(\.[a-z0-9]{1,8})?(\.gz)?$", Path(filename).name.lower())
+        draft = folder / f"data{ending[0] if ending else ''}"
+        sha256 = _copy(data, draft)
+        return settle(home, name, draft, sha256, Origin(original_name=printable(filename[:255])))
+
+
+def settle(home: Home, name: str, draft: Path, sha256: str, origin: Origin, newest: bool = True) -> Stored:
+    """Makes a finished file in a `drafting` folder a version of `name`: judges it, records it, moves it into place.
+
+    Args:
+        draft: synced; the only file in its folder.
+        newest: bytes that are stored already become the newest version again, as the last upload counts.
+
+    Raises:
+        DataError: the file cannot be read as rows.
+    """
+    target = home.datasets / name / sha256[:12]
+    known = _load(target)
+    if known is None:
+        container, rows, format, report = _judged(draft, origin.original_name or f"the new version of {name}")
+        kept = draft.rename(draft.with_name(_file_name(container, draft)))
         document = {
             "schema": 1,
             "name": name,
-            "version": version,
+            "version": sha256[:12],
             "file": kept.name,
-            "original_name": filename[:255],
-            "size_bytes": size_bytes,
+            "original_name": origin.original_name,
+            "size_bytes": kept.stat().st_size,
+            "sha256": sha256,
             "rows": rows,
             "format": format,
             "added_at": now_iso(),
+            "parents": origin.parents,
+            "recipe": origin.recipe,
+            "left_out": origin.left_out,
             "report": report,
         }
-        durable.write_json(folder / RECORD, document)
-        target = home.datasets / name / version
+        durable.write_json(draft.parent / RECORD, document)
         target.parent.mkdir(exist_ok=True)
-        _commit(folder, target)
+        durable.sync(draft.parent)
+        try:
+            durable.move(draft.parent, target)
+        except OSError:
+            if _load(target) is None:  # else somebody added the same bytes meanwhile
+                raise
+            draft = kept
+    if draft.exists():
+        _added_again(target, draft, newest)
     stored = _load(target)
     assert stored is not None
     return stored
@@ -97,42 +144,78 @@ def list_datasets(home: Home) -> list[Stored]:
     return [stored for name in names for stored in versions(home, name)]
 
 
-def versions(home: Home, name: str) -> list[Stored]:
-    """The versions of one dataset, the newest first."""
+def versions(home: Home, name: str, deleted: bool = False) -> list[Stored]:
+    """The versions of one dataset, the newest first; or those that were deleted, of which only the record is left."""
     folder = home.datasets / name
     if not NAME.fullmatch(name) or not folder.is_dir():
         return []
     found = [_load(each) for each in folder.iterdir() if VERSION.fullmatch(each.name)]
-    return sorted((each for each in found if each), key=lambda each: (each.added_at, each.version), reverse=True)
+    chosen = [each for each in found if each and (each.deleted_at is not None) == deleted]
+    return sorted(chosen, key=lambda each: (each.added_at, each.version), reverse=True)
 
 
 def find(home: Home, reference: str) -> Stored:
     """The dataset that NAME (its newest version) or NAME@VERSION stands for.
 
     Raises:
-        NotFound: there is none; the hint names the nearest.
+        NotFound: there is none (the hint names the nearest), or it was deleted (`dataset_deleted`).
     """
     name, at, version = reference.partition("@")
     kept = versions(home, name)
-    if not kept:
-        names = sorted({each.name for each in list_datasets(home)})
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"Stored: {', '.join(names[:10]) or 'none yet'}."
-        raise NotFound(f"there is no dataset {name[:80]!r}.", hint)
     for each in kept:
         if not at or each.version == version:
             return each
-    shown = ", ".join(f"{each.version} ({each.added_at[:10]})" for each in kept[:5])
-    raise NotFound(f"the dataset {name} has no version {version[:80]!r}.", f"It has: {shown}.")
+    for each in versions(home, name, deleted=True):
+        if each.version == version or not (at or kept):
+            day = (each.deleted_at or "")[:10]
+            others = f"Stored versions: {', '.join(e.version for e in kept[:5])}." if kept else ""
+            hint = f"Add the same bytes again to have it back. {others}".strip()
+            raise NotFound(f"the dataset {each.reference} was deleted on {day}.", hint, "dataset_deleted")
+    if kept:
+        shown = ", ".join(f"{each.version} ({each.added_at[:10]})" for each in kept[:5])
+        raise NotFound(f"the dataset {name} has no version {version[:80]!r}.", f"It has: {shown}.")
+    names = sorted({each.name for each in list_datasets(home)})
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Stored: {', '.join(names[:10]) or 'none yet'}."
+    raise NotFound(f"there is no dataset {name[:80]!r}.", hint)
 
 
 def resolve(home: Home, reference: str) -> Path:
-    """The data file of NAME or NAME@VERSION.
+    """The data file of NAME or NAME@VERSION. It is not read; `verified` does that.
 
     Raises:
         NotFound: there is none; the hint names the nearest.
     """
     return find(home, reference).path
+
+
+def verified(home: Home, reference: str) -> Stored:
+    """The dataset behind a reference, with its bytes compared to its version: the whole file is read (1 GB: 1 s).
+
+    Raises:
+        NotFound: there is none, or it was deleted.
+        DataError: `dataset_changed`, the bytes are gone or are others than those that were added.
+    """
+    stored = find(home, reference)
+    verify(stored)
+    return stored
+
+
+def verify(stored: Stored) -> None:
+    """Compares a version's bytes to its name.
+
+    Raises:
+        DataError: `dataset_changed`, the bytes are gone or are others than those that were added.
+    """
+    hint = "Add the file again under the same name; a changed file becomes a version of its own."
+    try:
+        sha256 = _sha256(stored.path)
+    except OSError as error:
+        message = f"the data of {stored.reference} cannot be read: {error.strerror}."
+        raise DataError(message, hint, "dataset_changed") from None
+    if sha256[:12] != stored.version:
+        message = f"the data of {stored.reference} was changed on the disk: its bytes are not those that were added."
+        raise DataError(message, hint, "dataset_changed")
 
 
 def clean_name(filename: str) -> str:
@@ -156,53 +239,114 @@ def check_name(name: str) -> None:
 
 def _judged(path: Path, filename: str) -> tuple[str, int, str | None, dict[str, Any]]:
     """(container, rows, format, summary). A file whose layout is not recognised is kept: a mapping may come later."""
-    from spool.data.check import check  # here, for the daemon only resolves names and stays small
-    from spool.data.read import read
+    from spool.data.scan import scan  # here, for the daemon only resolves names and stays small
 
     try:
-        report = check(path)
+        found = scan(path)
     except DataError as error:
         try:
-            table = read(path)
+            return _unrecognised(path, error)
         except DataError as unreadable:
             message = unreadable.message.replace(str(path), filename).replace(path.name, filename)
             raise DataError(message, unreadable.hint, unreadable.code) from None
-        summary: dict[str, Any] = {"error": error.to_json(), "columns": table.columns, "encoding": table.encoding}
-        return table.container, table.rows, None, summary
-    summary = report.to_json()
-    summary["problem_count"] = len(report.problems)
-    summary["problems"] = summary["problems"][:KEPT_PROBLEMS]
-    return report.container, report.rows, report.format, summary
+    summary = {
+        "rows": found.tally.rows,
+        "usable_rows": found.usable,
+        "columns": found.columns,
+        "encoding": found.encoding,
+        "reading": found.note,
+        "notices": found.notices,
+        "mapping": found.layout.roles,
+        "confidence": found.layout.confidence,
+        "problem_count": sum(found.tally.findings.counts.values()),
+        "problems": found.tally.findings.to_json()[:KEPT_PROBLEMS],
+    }
+    return found.container, found.tally.rows, found.layout.format, summary
 
 
-def _copy(data: bytes | Path, target: Path) -> tuple[str, int]:
-    """Writes the bytes and fsyncs them; gives (version, size)."""
-    from spool.data.read import open_regular
+def _unrecognised(path: Path, error: DataError) -> tuple[str, int, None, dict[str, Any]]:
+    """What can be said of a file whose rows are there and whose layout is not known. Raises `error` for any other."""
+    from spool.data.read import Reading
+    from spool.data.table import Record
 
-    digest, size_bytes = hashlib.sha256(), 0
-    source = io.BytesIO(data) if isinstance(data, bytes) else open_regular(data)
-    with source, open(target, "xb") as out:
+    reading = Reading(path)
+    readable, dropped = 0, 0
+    for item in reading:
+        readable += isinstance(item, Record)
+        dropped += not isinstance(item, Record) and item.action == "dropped"
+    if not readable:
+        raise error
+    summary = {"error": error.to_json(), "columns": reading.columns, "encoding": reading.encoding}
+    return reading.container, readable + dropped, None, summary
+
+
+def _file_name(container: str, path: Path) -> str:
+    """One of FILES, by what the bytes are."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start == b"PK\x03\x04":
+        return "data.zip"
+    packed = ".gz" if start[:2] == b"\x1f\x8b" else ""
+    return f"data.{container}{packed}"
+
+
+def _copy(data: bytes | Path | BinaryIO, target: Path) -> str:
+    """Writes the bytes and fsyncs them; gives their SHA-256."""
+    from spool.data.source import open_regular
+
+    if isinstance(data, Path):
+        with open_regular(data) as source:
+            return _copy(source, target)
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    digest = hashlib.sha256()
+    with open(target, "xb") as out:
         while chunk := source.read(1 << 20):
             digest.update(chunk)
             out.write(chunk)
-            size_bytes += len(chunk)
         out.flush()
         os.fsync(out.fileno())
-    return digest.hexdigest()[:12], size_bytes
+    return digest.hexdigest()
 
 
 @contextmanager
-def _temporary(home: Home) -> Iterator[Path]:
+def drafting(home: Home) -> Iterator[Path]:
     """A folder beside the datasets whose name no dataset can have; gone afterwards unless it was renamed away."""
+    home.create()
     for left in home.datasets.glob(".adding-*"):
-        if _age_s(left) > STALE_S:  # of a process that was killed
+        if _age_s(left) > STALE_S and not _in_use(left):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
     folder = home.datasets / f".adding-{os.getpid()}-{os.urandom(6).hex()}"
     folder.mkdir()
     try:
-        yield folder
+        with locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder against others who would change what lies in it; a lock on the folder leaves no file behind."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _in_use(folder: Path) -> bool:
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _age_s(folder: Path) -> float:
@@ -212,40 +356,44 @@ def _age_s(folder: Path) -> float:
         return 0.0
 
 
-def _commit(folder: Path, target: Path) -> None:
-    durable.sync(folder)
-    try:
-        durable.move(folder, target)
-    except OSError:
-        if _load(target) is None:  # else somebody added the same bytes meanwhile
-            raise
+def _added_again(target: Path, draft: Path, newest: bool) -> None:
+    """Known bytes: their version is the newest one again, and has its bytes back where they are gone or damaged."""
+    with locked(target):
+        document = durable.read_json(target / RECORD)
+        deleted = document.pop("deleted_at", None)
+        data = target / document["file"]
+        if deleted or not data.exists() or _sha256(data)[:12] != target.name:
+            durable.move(draft, data)
+        if newest or deleted:
+            document["added_at"] = now_iso()
+            durable.write_json(target / RECORD, document)
 
 
-def _added_again(stored: Stored) -> Stored:
-    """Adding known bytes makes their version the newest one again: the last upload is what its name stands for."""
-    record = stored.path.parent / RECORD
-    document = durable.read_json(record)
-    document["added_at"] = now_iso()
-    durable.write_json(record, document)
-    return replace(stored, added_at=document["added_at"])
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load(folder: Path) -> Stored | None:
     """A stored version, or None where its record is missing or broken: it was never completed."""
     try:
         document = durable.read_json(folder / RECORD)
-        file = document["file"]
-        if file not in FILES.values():
+        if document["file"] not in FILES:
             return None
         return Stored(
             name=folder.parent.name,
             version=folder.name,
-            path=folder / file,
+            path=folder / document["file"],
             rows=document["rows"],
             format=document["format"],
             added_at=document["added_at"],
             original_name=document.get("original_name", ""),
             report=document.get("report"),
+            parents=document.get("parents", []),
+            recipe=document.get("recipe", []),
+            left_out=document.get("left_out", {}),
+            size_bytes=document.get("size_bytes", 0),
+            deleted_at=document.get("deleted_at"),
         )
     except (ValueError, KeyError, TypeError, OSError):
         return None
