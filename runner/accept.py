@@ -1,7 +1,7 @@
-"""The intake: from files dropped into incoming/ to tokens in queued/, or to rejected/ with the reasons.
+"""The intake: from files dropped into incoming/ to tokens in checking/, or to rejected/ with the reasons.
 
-A drop is taken by one rename to accepting/ID.json and committed by one rename of its token into queued/; whatever a
-crash leaves between the two is finished at the next start, under the same id.
+A drop is taken by one rename to accepting/ID.json and committed by one rename of its token into checking/; whatever
+a crash leaves between the two is finished at the next start, under the same id.
 """
 
 import logging
@@ -156,7 +156,7 @@ class Intake:
         return True
 
     def _commit(self, job_ids: list[str]) -> None:
-        """Judges taken drops; the accepted ones become tokens in queued/. All fsyncs come before the renames."""
+        """Judges taken drops; the accepted ones become tokens in checking/. All fsyncs come before the renames."""
         if not job_ids:
             return
         known = {token.job_id for state in State for token in self.tokens.list(state)}
@@ -167,8 +167,8 @@ class Intake:
         written += [self.home.tmp / token.filename for token in tokens]
         durable.sync_all([*written, self.home.runs, self.home.tmp])
         for token in tokens:
-            os.rename(self.home.tmp / token.filename, self.tokens.path(State.QUEUED, token))
-        durable.sync_all([self.home.tmp, self.home.state(State.QUEUED)])
+            os.rename(self.home.tmp / token.filename, self.tokens.path(State.CHECKING, token))
+        durable.sync_all([self.home.tmp, self.home.state(State.CHECKING)])
         for job_id in job_ids:
             (self.home.accepting / f"{job_id}.json").unlink(missing_ok=True)
             (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)

@@ -55,19 +55,19 @@ def result_of(home: Home, job_id: str, number: int) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("attempt") == number else None
 
 
-def how_it_ended(returncode: int | None, killed_for_memory: bool) -> tuple[str, str]:
+def how_it_ended(returncode: int | None, killed_for_memory: bool, what: str = "the job") -> tuple[str, str]:
     """(outcome, words) of a child that left no result. A stop from outside is no fault of the job's."""
     if returncode is None:
-        return "interrupted", "the runner ended before the job did"
+        return "interrupted", f"the runner ended before {what} did"
     if killed_for_memory:
-        return "crashed", "the machine ran out of memory and the kernel killed the job"
+        return "crashed", f"the machine ran out of memory and the kernel killed {what}"
     if returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        return "interrupted", f"the job was ended from outside ({signal.Signals(-returncode).name})"
+        return "interrupted", f"{what} was ended from outside ({signal.Signals(-returncode).name})"
     if returncode == checkpoint.EXIT_INTERRUPTED:
-        return "interrupted", "the job was asked to stop"
+        return "interrupted", f"{what} was asked to stop"
     if returncode < 0:
-        return "crashed", f"the job crashed ({signal.Signals(-returncode).name})"
-    return "crashed", f"the job ended without a result (exit code {returncode})"
+        return "crashed", f"{what} crashed ({signal.Signals(-returncode).name})"
+    return "crashed", f"{what} ended without a result (exit code {returncode})"
 
 
 def poison(home: Home, job_id: str) -> dict[str, str] | None:

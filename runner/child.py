@@ -10,29 +10,20 @@ import faulthandler
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
 from runner.checkpoint import EXIT_INTERRUPTED
-from runner.job import Attempt, Stopped, StopRequest
+from runner.job import Attempt, Stopped, StopRequest, spare_the_others
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.spec import JobSpec
 
 
-def spare_the_others() -> None:
-    """When memory runs out the kernel shall take the trainer, not the daemon or the web app."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("500")
-    except OSError:
-        pass
-
-
 def perform(attempt: Attempt) -> dict[str, Any]:
     """Does the job and gives what stands under `result`."""
     spec = JobSpec.model_validate(durable.read_json(attempt.run.spec))
-    attempt.phase("reading the data")
+    attempt.phase("starting")
     from runner import train
 
     return train.train(spec, attempt)

@@ -1,4 +1,4 @@
-"""The runner: takes drops, keeps the queue and runs one child process a job. Never imports torch.
+"""The runner: takes drops, has their data checked, keeps the queue, runs a child process a job. Never imports torch.
 
 Run as: finetuner-runner [--home DIR]        (or: python -m runner.daemon)
 
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from runner import attempts, launch
 from runner.accept import Intake
+from runner.gate import LOOK_S, Gate
 from runner.watch import Wake, Watch
 from spool.protocol import durable, settings
 from spool.protocol.errors import SettingsError
@@ -38,7 +39,14 @@ VERSION = "0.1.0"
 class Daemon:
     """One runner over one data home. `tick` does everything that is due; `run` ticks until a signal says stop."""
 
-    def __init__(self, home: Home, options: settings.Settings, started_in: Path, trainer: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        options: settings.Settings,
+        started_in: Path,
+        trainer: tuple[str, ...],
+        checker: tuple[str, ...],
+    ) -> None:
         self.home = home
         self.options = options
         self.started_in = started_in
@@ -51,6 +59,7 @@ class Daemon:
         self.tokens = Tokens(home)
         places = Places(home, started_in, settings.roots(options, home, started_in))
         self.intake = Intake(home, places, self.settle_s, options.unreadable_s)
+        self.gate = Gate(home, started_in, checker, self._fail_checking)
         self.gpu_lock = launch.GpuLock(home)
         self.running: tuple[Token, launch.Child] | None = None
         self.stopping = False
@@ -67,7 +76,7 @@ class Daemon:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that a child's end wakes the wait
         self.wake.on_signals()
-        while not (self.stopping and self.running is None):
+        while not (self.stopping and self.running is None and self.gate.child is None):
             self.wake.wait(self.tick())
         self.watch.stop()
         self._tell("stopped")
@@ -90,15 +99,20 @@ class Daemon:
 
     def _work(self) -> float:
         self._reap()
+        self.gate.settle()
         if self.stopping:
+            self.gate.stop()
             if self.running:
                 self.running[1].terminate(self.options.stop_s)
             return 0.2
-        young = self._scan()
+        young = self._scan()  # before a job is started: it may just have been queued, and be asked to hold
+        self.gate.start()
         self._start_next()
         soonest = min(self.scan_s, self.options.heartbeat_s)
         if young is not None:
             soonest = min(soonest, young)
+        if self.gate.child:
+            soonest = min(soonest, LOOK_S)
         if self.running and self.running[1].kill_at is not None:
             soonest = min(soonest, 0.2)
         return soonest
@@ -125,6 +139,8 @@ class Daemon:
         state, token = found
         if verb == "cancel":
             return self._cancel(state, token)
+        if state is State.CHECKING:
+            return False
         if verb == "hold" and state is State.QUEUED:
             self.tokens.move(token, State.QUEUED, State.HELD)
         elif verb == "release" and state is State.HELD:
@@ -143,7 +159,11 @@ class Daemon:
                 self.running[1].terminate(self.options.grace_s)
             return False  # the file stays until the job has ended: the child looks at it, and so does a new runner
         self._end(token, state, State.CANCELLED)
+        self.gate.forget(token.job_id)
         return True
+
+    def _fail_checking(self, token: Token, error: dict[str, Any]) -> None:
+        self._end(token, State.CHECKING, State.FAILED, error)
 
     def _start_next(self) -> None:
         if self.running:
@@ -268,6 +288,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="finetuner-runner", description="Takes jobs from the spool and runs them.")
     parser.add_argument("--home", help="the data home (default: FINETUNER_HOME, else ./data)")
     parser.add_argument("--trainer", nargs="+", help=argparse.SUPPRESS, default=list(launch.TRAINER))
+    parser.add_argument("--checker", nargs="+", help=argparse.SUPPRESS, default=list(launch.CHECKER))
     return parser.parse_args(argv)
 
 
@@ -294,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"finetuner-runner: cannot lock {home.runner_lock}: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    daemon = Daemon(home, options, Path.cwd(), tuple(arguments.trainer))
+    daemon = Daemon(home, options, Path.cwd(), tuple(arguments.trainer), tuple(arguments.checker))
     log.info("runner %s on %s", VERSION, home.root)
     daemon.run()
     return 0

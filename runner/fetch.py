@@ -7,9 +7,21 @@ from spool.protocol.errors import ModelError
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "LICENSE*", "README.md"]
 """Weights as safetensors only: pickled weights can run code when they are loaded."""
 
+TOKENIZER_FILES = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+]
+"""What `spool.data.chat.Encoder` reads: some ten megabytes, where the weights have gigabytes."""
 
-def fetch(hub_id: str) -> tuple[Path, str]:
+
+def fetch(hub_id: str, files: list[str] = FILES) -> tuple[Path, str]:
     """(folder, commit) of a hub model, downloaded or from the cache. The token comes from HF_TOKEN.
+
+    Args:
+        files: patterns of what is fetched: FILES, or TOKENIZER_FILES.
 
     Raises:
         ModelError: model_gated, model_missing, no_network or no_safetensors.
@@ -25,8 +37,11 @@ def fetch(hub_id: str) -> tuple[Path, str]:
     )
 
     try:
-        commit = str(HfApi().model_info(hub_id).sha)
-        folder = Path(snapshot_download(hub_id, revision=commit, allow_patterns=FILES))
+        info = HfApi().model_info(hub_id)
+        commit = str(info.sha)
+        if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+            raise ModelError(f"{hub_id} has no safetensors weights.", "Choose another copy of it.", "no_safetensors")
+        folder = Path(snapshot_download(hub_id, revision=commit, allow_patterns=files))
     except GatedRepoError:
         hint = f"Open https://huggingface.co/{hub_id}, accept its terms, and set HF_TOKEN for the runner."
         raise ModelError(f"{hub_id} is gated: its terms must be accepted first.", hint, "model_gated") from None
@@ -38,6 +53,4 @@ def fetch(hub_id: str) -> tuple[Path, str]:
             raise ModelError(f"the hub answered: {str(error).splitlines()[0]}", "Retry later.", "hub_error") from None
         hint = "Check the network, or use a model under models/."
         raise ModelError(f"the hub cannot be reached to fetch {hub_id}.", hint, "no_network") from None
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{hub_id} has no safetensors weights.", "Choose another copy of it.", "no_safetensors")
     return folder, commit

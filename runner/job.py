@@ -62,3 +62,11 @@ class Attempt:
             raise Stopped
         print(f"-- {words}", flush=True)
         self.events.write(event="phase", phase=words)
+
+
+def spare_the_others() -> None:
+    """When memory runs out the kernel shall take a job's process, not the daemon or the web app."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("500")
+    except OSError:
+        pass

@@ -1,7 +1,8 @@
-"""How a child is started and ended: the one seam through which a job gets its process.
+"""How a child is started and ended: the one seam through which a job gets its processes.
 
-The child is the leader of its own session and process group, writes to runs/ID/train.log (never to a pipe), and
-inherits the GPU lock's descriptor: while it lives, the lock is held, whatever becomes of the daemon.
+A child is the leader of its own session and process group and writes to a file under runs/ID/ (never to a pipe). A
+trainer inherits the GPU lock's descriptor: while it lives, the lock is held, whatever becomes of the daemon. The
+child that checks data has no part in that lock and sees no GPU.
 """
 
 import logging
@@ -21,6 +22,7 @@ from spool.protocol.home import Home
 log = logging.getLogger("runner")
 
 TRAINER = (sys.executable, "-m", "runner.child")
+CHECKER = (sys.executable, "-m", "runner.checking")
 
 
 class GpuLock:
@@ -52,10 +54,9 @@ class GpuLock:
 
 @dataclass
 class Child:
-    """A running job's process, seen from the daemon."""
+    """A process that works on a job (or on the data of several), seen from the daemon."""
 
-    job_id: str
-    attempt: int
+    name: str
     process: subprocess.Popen[bytes]
     oom_kills: int
     clock: Callable[[], float] = time.monotonic
@@ -66,7 +67,7 @@ class Child:
         """SIGTERM to the group; SIGKILL follows in `poll` when the grace time is over."""
         if self.kill_at is None:
             self.kill_at = self.clock() + grace_s
-            log.info("stopping %s (SIGTERM, %g s of grace)", self.job_id, grace_s)
+            log.info("stopping %s (SIGTERM, %g s of grace)", self.name, grace_s)
             self._signal(signal.SIGTERM)
 
     def poll(self) -> bool:
@@ -76,7 +77,7 @@ class Child:
         ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             if self.kill_at is not None and self.clock() >= self.kill_at:
-                log.warning("killing %s: it did not stop in time", self.job_id)
+                log.warning("killing %s: it did not stop in time", self.name)
                 self._signal(signal.SIGKILL)
                 self.kill_at = self.clock() + 5
             return False
@@ -98,21 +99,35 @@ def start(
     home: Home, job_id: str, attempt: int, gpu_lock: GpuLock, started_in: Path, trainer: tuple[str, ...] = TRAINER
 ) -> Child:
     """Starts the process for one attempt of one job."""
-    assert gpu_lock.fd is not None, "a child is started only under the GPU lock"
-    arguments = ["--home", str(home.root), "--job", job_id, "--attempt", str(attempt)]
+    assert gpu_lock.fd is not None, "a trainer is started only under the GPU lock"
+    command = [*trainer, "--home", str(home.root), "--job", job_id, "--attempt", str(attempt)]
+    return _start(job_id, command, started_in, home.run(job_id).log, environment(home), [gpu_lock.fd])
+
+
+def start_check(home: Home, job_ids: list[str], started_in: Path, checker: tuple[str, ...] = CHECKER) -> Child:
+    """Starts the process that checks the data of some jobs, in this order."""
+    command = [*checker, "--home", str(home.root), *job_ids]
+    # The trainer tokenises nothing beside torch's threads; here all cores may help, at the priority of what is idle.
+    variables = {**environment(home), "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "true"}
+    return _start(f"the check of {job_ids[0]}", command, started_in, home.run(job_ids[0]).check_log, variables, [])
+
+
+def _start(
+    name: str, command: list[str], folder: Path, log_file: Path, variables: dict[str, str], pass_fds: list[int]
+) -> Child:
     before = oom_kills()
-    with open(home.run(job_id).log, "ab") as output:
+    with open(log_file, "ab") as output:
         process = subprocess.Popen(
-            [*trainer, *arguments],
-            cwd=started_in,
-            env=environment(home),
+            command,
+            cwd=folder,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=[gpu_lock.fd],
+            pass_fds=pass_fds,
         )
-    return Child(job_id, attempt, process, before)
+    return Child(name, process, before)
 
 
 def environment(home: Home) -> dict[str, str]:

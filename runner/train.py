@@ -16,8 +16,10 @@ from typing import Any
 
 from runner import checkpoint, export, fetch
 from runner.job import Attempt, Stopped
+from spool.data import prepared
 from spool.data.chat import Encoder
-from spool.data.prepare import Prepared, prepare
+from spool.data.prepare import Task, prepare
+from spool.data.prepared import Prepared
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec, batches
@@ -48,8 +50,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     _check_disk(spec, attempt)
     base = _find_base(spec, attempt)
     encoder = Encoder.for_model(base.folder)
-    dataset = attempt.places.dataset(spec.dataset)
-    data = prepare(dataset, spec.data, encoder, spec.train.seed, spec.limits.max_problem_fraction)
+    data = _find_data(spec, attempt, base, encoder)
 
     attempt.phase("loading the libraries")
     import unsloth  # noqa: F401, I001  (it patches the others, so it comes first)
@@ -63,7 +64,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     attempt.phase("loading the model")
     set_seed(spec.train.seed)
     model, tokenizer = _load(spec, base)
-    trainer, progress = _trainer(spec, attempt, model, tokenizer, data, encoder, _spec_hash(spec, base, dataset))
+    trainer, progress = _trainer(spec, attempt, model, tokenizer, data, encoder, _spec_hash(spec, base, data))
 
     resume = checkpoint.newest(attempt.run.checkpoints, progress.spec_hash)
     attempt.phase("training" if resume is None else f"training, from step {checkpoint.step_of(resume)}")
@@ -73,13 +74,13 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     if attempt.stop.requested:
         raise Stopped
     steps = trainer.state.global_step
-    if data.eval and progress.last_eval_step != steps and not progress.best:
+    if data.eval_rows and progress.last_eval_step != steps and not progress.best:
         trainer.evaluate()
     if progress.best and progress.best[1] != steps:
         _load_best(model, attempt.run.checkpoints / f"checkpoint-{progress.best[1]}")
 
     attempt.phase("saving the adapter")
-    facts = _facts(spec, base, dataset, data, progress, trainer, outcome, time.perf_counter() - started, torch, on_gpu)
+    facts = _facts(base, data, progress, trainer, outcome, time.perf_counter() - started, torch, on_gpu)
     folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts)
     result = {"adapter": str(folder), **facts}
     if "merged" in spec.export:
@@ -116,6 +117,14 @@ def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
     )
 
 
+def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) -> Prepared:
+    """What the check left. It is made anew where it is missing, damaged, or tokenised for another model."""
+    data = prepared.load(attempt.run.data)
+    if data is not None and data.tokenizer_sha256 == encoder.identity:
+        return data
+    return prepare(Task.of(spec, attempt.places, encoder), attempt.run.data, attempt.phase)
+
+
 def _count_parameters(path: Path) -> int:
     """From the header of a safetensors file (https://huggingface.co/docs/safetensors), without reading weights."""
     with open(path, "rb") as file:
@@ -133,7 +142,7 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
         size, accumulation = batches(spec.train)
     except ValueError as error:
         raise FinetunerError(f"/train: {error}.", "Choose a divisor.", "bad_spec") from None
-    rows, t = len(data.train), spec.train
+    rows, t = data.train_rows, spec.train
     total = t.max_steps or math.ceil(rows / (size * accumulation)) * t.epochs
     total = max(1, int(total))
     precision = spec.precision
@@ -159,7 +168,7 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
     every = max(1, total // 5) if spec.eval.every_steps == "auto" else spec.eval.every_steps
     resolved_data = spec.data.model_copy(
         update={
-            "format": data.layout.format,
+            "format": data.format,
             "train_on": data.train_on,
             "max_length": data.max_length,
             "eval_fraction": data.eval_fraction,
@@ -179,11 +188,11 @@ def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
     durable.write_json(attempt.run.spec, spec.to_json())
 
 
-def _spec_hash(spec: JobSpec, base: Base, dataset: Path) -> str:
+def _spec_hash(spec: JobSpec, base: Base, data: Prepared) -> str:
     """What a checkpoint is bound to: everything that the loss curve depends on."""
     document = {k: v for k, v in spec.to_json().items() if k in ("precision", "lora", "train", "data")}
     document["base"] = [str(base.folder), base.revision, base.weights_bytes]
-    document["dataset"] = checkpoint.sha256(dataset)
+    document["dataset"] = data.dataset["sha256"]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -222,15 +231,15 @@ def _trainer(
 
     from runner.progress import Progress, TokenCount
 
-    def dataset(rows: list[Any]) -> Any:
-        return Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+    def mapped(path: Path) -> Any:
+        return Dataset.from_file(str(path)).select_columns(["input_ids", "labels"])
 
     trainer = SFTTrainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=dataset(data.train),
-        eval_dataset=dataset(data.eval) if data.eval else None,
-        args=_arguments(spec, attempt, bool(data.eval)),
+        train_dataset=mapped(data.train),
+        eval_dataset=mapped(data.eval) if data.eval else None,
+        args=_arguments(spec, attempt, data.eval is not None),
     )
     trainer.data_collator = TokenCount(trainer.data_collator, model)
     progress = Progress(attempt, spec.limits, spec_hash, trainer.data_collator)
@@ -267,7 +276,7 @@ def _arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> Any:
         save_total_limit=None,
         report_to="none",
         disable_tqdm=True,
-        dataset_num_proc=1,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the check has cut every row; a second copy would lie beside it
     )
 
 
@@ -279,9 +288,7 @@ def _load_best(model: Any, folder: Path) -> None:
 
 
 def _facts(
-    spec: JobSpec,
     base: Base,
-    dataset: Path,
     data: Prepared,
     progress: Any,
     trainer: Any,
@@ -298,11 +305,11 @@ def _facts(
         "steps": trainer.state.global_step,
         "ended_early": progress.ended_early,
         "tokens": progress.tokens.count,
-        "train_rows": len(data.train),
-        "eval_rows": len(data.eval),
+        "train_rows": data.train_rows,
+        "eval_rows": data.eval_rows,
         "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "peak_gpu_mem_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "base": {"reference": base.reference, "folder": str(base.folder), "revision": base.revision},
-        "dataset": {"reference": spec.dataset, "sha256": checkpoint.sha256(dataset)},
+        "dataset": data.dataset,
     }

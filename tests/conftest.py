@@ -16,6 +16,7 @@ from spool.protocol.home import Home
 
 ROOT = Path(__file__).resolve().parent.parent
 STUB = [sys.executable, str(ROOT / "tests" / "stub_trainer.py")]
+STUB_CHECKER = [sys.executable, str(ROOT / "tests" / "stub_checker.py")]
 
 # Where torch's threads outnumber the cores, two trainers beside each other wait for each other.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -40,7 +41,7 @@ class Runner:
         self.home = home
         self.log = home.root / "runner.log"
         self.command = [sys.executable, "-m", "runner.daemon", "--home", str(home.root)]
-        self.command += ["--trainer", *trainer] if trainer else []
+        self.command += ["--trainer", *trainer, "--checker", *STUB_CHECKER] if trainer else []
         self.cwd = cwd
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -68,20 +69,37 @@ class Runner:
         try:
             wait_for(reached, timeout_s)
         except AssertionError:
-            log = self.home.run(job_id).log
-            tail = log.read_text()[-3000:] if log.exists() else ""
-            raise AssertionError(f"{self.job(job_id)}\n{self.log.read_text()[-3000:]}\n{tail}") from None
+            run = self.home.run(job_id)
+            logs = [path for path in (self.log, run.check_log, run.log, run.events) if path.exists()]
+            told = "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in logs)
+            raise AssertionError(f"{self.job(job_id)}\n{told}") from None
         return self.job(job_id)
 
     def child_pid(self) -> int:
-        """The pid of the running child, from /proc: its parent is the daemon."""
+        """The pid of the running trainer."""
         return wait_for(self._child)
 
+    def checker_pid(self) -> int:
+        """The pid of the child that checks data."""
+        return wait_for(
+            lambda: next((pid for pid, words in self.children().items() if b"--attempt" not in words), None)
+        )
+
     def _child(self) -> int | None:
+        return next((pid for pid, words in self.children().items() if b"--attempt" in words), None)
+
+    def children(self) -> dict[int, list[bytes]]:
+        """pid -> command line of every process whose parent is the daemon, from /proc."""
         assert self.process is not None
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        pids = path.read_text().split()
-        return int(pids[0]) if pids else None
+        found = {}
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"--home" in words and b"runner.daemon" not in words:  # else it is a fork that has not become it yet
+                found[int(pid)] = words
+        return found
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
         assert self.process is not None
@@ -108,10 +126,10 @@ def make_runner() -> Iterator[Callable[..., Runner]]:
     yield make
     for runner in started:
         if runner.process and runner.process.poll() is None:
-            child = runner._child()
+            children = runner.children()
             runner.process.kill()
             runner.process.wait()
-            if child:
+            for child in children:
                 try:
                     os.killpg(child, signal.SIGKILL)
                 except ProcessLookupError:

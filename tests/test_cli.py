@@ -571,6 +571,21 @@ def test_following_a_log_that_is_replaced(home: Home) -> None:
     process.communicate(timeout=20)
 
 
+def test_the_log_of_the_check_is_shown_until_the_training_begins(home: Home) -> None:
+    job_id = accept(home, State.RUNNING)
+    home.run(job_id).check_log.write_text("-- checking the data\n")
+    assert finetuner(home, "logs", job_id).stdout == "-- checking the data\n"
+    assert str(home.run(job_id).check_log) in finetuner(home, "show", job_id).stdout
+    process = start(home, "logs", "-f", job_id)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "-- checking the data\n"
+    home.run(job_id).log.write_text("-- training\n")
+    assert process.stdout.readline() == "-- training\n"
+    end(home, job_id, State.DONE)
+    assert process.communicate(timeout=20)[0] == ""
+    assert finetuner(home, "logs", job_id).stdout == "-- training\n"
+
+
 # --- schema, doctor, check
 
 

@@ -15,10 +15,10 @@ from conftest import ROOT
 COMMIT = "a" * 40
 CODE = """
 import sys
-from runner.fetch import fetch
+from runner.fetch import FILES, TOKENIZER_FILES, fetch
 from spool.protocol.errors import ModelError
 try:
-    folder, commit = fetch(sys.argv[1])
+    folder, commit = fetch(sys.argv[1], TOKENIZER_FILES if sys.argv[2:] else FILES)
     print("ok", commit, sorted(p.name for p in folder.iterdir()))
 except ModelError as error:
     print(error.code, error.message, error.hint)
@@ -73,9 +73,9 @@ def hub(tiny_gemma: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def fetched(endpoint: str, hub_id: str, cache: Path) -> str:
+def fetched(endpoint: str, hub_id: str, cache: Path, *more: str) -> str:
     environment = {"PATH": "", "HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", CODE, hub_id]
+    command = [sys.executable, "-c", CODE, hub_id, *more]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -86,6 +86,20 @@ def test_a_hub_model_is_fetched_by_commit_without_pickled_weights(hub: str, tmp_
     assert told.startswith(f"ok {COMMIT}")
     assert "model.safetensors" in told
     assert "pytorch_model.bin" not in told
+
+
+def test_a_check_fetches_the_tokenizer_alone_and_training_the_rest(hub: str, tmp_path: Path) -> None:
+    Hub.files["chat_template.jinja"] = b"{{ bos_token }}"
+    told = fetched(hub, "org/tiny", tmp_path, "tokenizer")
+    assert told == f"ok {COMMIT} ['chat_template.jinja', 'config.json', 'tokenizer.json', 'tokenizer_config.json']"
+    assert "model.safetensors" in fetched(hub, "org/tiny", tmp_path)
+
+
+def test_a_model_without_safetensors_is_refused_before_anything_is_fetched(hub: str, tmp_path: Path) -> None:
+    del Hub.files["model.safetensors"]
+    for more in ((), ("tokenizer",)):
+        assert fetched(hub, "org/tiny", tmp_path, *more).startswith("no_safetensors org/tiny has no safetensors")
+    assert not list(tmp_path.rglob("config.json"))
 
 
 def test_what_the_hub_refuses_is_said_in_words(hub: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real training of a tiny Gemma through a real daemon: interruptions, exports, limits, data that must not train."""
+"""Real training of a tiny Gemma through a real daemon: interruptions, exports, limits, checked data."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Runner, wait_for
 
+from spool.data import prepared
 from spool.protocol import dropbox, durable, metrics
 from spool.protocol.home import Home
 
@@ -115,26 +116,43 @@ def test_a_job_is_cancelled_while_it_trains_and_early_stopping_ends_one(home: Ho
     assert job.result["steps"] < 20
 
 
-def test_what_must_not_train_fails_in_words_before_torch_is_loaded(
+def test_what_must_not_train_fails_while_another_job_trains(
     home: Home, model: str, daemon: Runner, tmp_path: Path
 ) -> None:
+    training = drop(home, train={"max_steps": 100_000})
+    at_step(daemon, training, 1)
     nothing = tmp_path / "nothing.jsonl"
     nothing.write_text('{"prompt": "Hello", "completion": ""}\n' * 20)
-    blocked = drop(home, dataset=str(nothing))
-    gone = tmp_path / "gone.jsonl"
-    gone.write_text('{"prompt": "a", "completion": "b"}\n')
-    missing = drop(home, dataset=str(gone), priority=9)
-    daemon.wait(missing, "queued", "running")
-    gone.unlink()
-    job = daemon.wait(blocked, "failed", timeout_s=60)
+    job = daemon.wait(drop(home, dataset=str(nothing)), "failed", timeout_s=60)
     assert job.error is not None
     assert job.error["code"] == "data_blocked"
-    assert "Traceback" not in home.run(blocked).log.read_text()
-    assert "loading the libraries" not in home.run(blocked).events.read_text()
-    job = daemon.wait(missing, "failed", timeout_s=60)
-    assert job.error is not None
-    assert job.error["code"] == "dataset_missing"
-    assert "gone.jsonl" in job.error["message"]
+    assert "none of the 20 rows" in job.error["message"]
+    assert job.attempts == 0
+    assert "Traceback" not in home.run(job.id).check_log.read_text()
+    assert not home.run(job.id).log.exists()
+    assert daemon.job(training).state == "running"
+    dropbox.cancel(home, training)
+    daemon.wait(training, "cancelled")
+
+
+def test_what_was_checked_is_trained_on_though_the_file_is_gone(
+    home: Home, model: str, daemon: Runner, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    lines = (ROOT / "examples" / "support_tickets.jsonl").read_text().splitlines()[:40]
+    rows.write_text("\n".join(lines))
+    holding = drop(home, train={"max_steps": 100_000})
+    job_id = drop(home, dataset=str(rows), train={"max_steps": 3})
+    daemon.wait(job_id, "queued", timeout_s=60)
+    sha256 = prepared.sha256(rows)
+    rows.unlink()
+    dropbox.cancel(home, holding)
+    job = daemon.wait(job_id, "done", "failed", timeout_s=180)
+    assert job.state == "done", job.error
+    assert job.result is not None
+    assert job.result["dataset"] == {"reference": str(rows), "sha256": sha256, "version": sha256[:12]}
+    names = {path.name for path in home.run(job_id).data.iterdir()}
+    assert names == {"train.arrow", "check.json", "prepared.json"}
 
 
 def test_the_smallest_spec_resolves_every_auto(home: Home, model: str, daemon: Runner, tmp_path: Path) -> None:

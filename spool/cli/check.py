@@ -1,28 +1,90 @@
 """`finetuner check`: the data doctor at the command line. Needs no runner; without a model no tokens are counted."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from spool.cli import terminal
-from spool.protocol.errors import ModelError
+from spool.protocol import settings
+from spool.protocol.errors import DataError, ModelError, NotFound
 from spool.protocol.home import Home
+from spool.protocol.resolve import STORED
 
 SHOWN = 20
 
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
     from spool.data.check import check
-    from spool.protocol.spec import Limits
+    from spool.data.read import Dialect
 
-    folder = model_folder(arguments.model, home) if arguments.model else None
-    report = check(Path(arguments.file), format=arguments.format, mapping={}, model_folder=folder).to_json()
-    limit = Limits().max_problem_fraction
+    path = data_path(arguments.file, home)
+    mapping = roles(arguments.mapping)
+    dialect = Dialect(arguments.encoding, arguments.delimiter, False if arguments.no_header else None)
+    limits = settings.load(home).data_limits
+    report = check(
+        path,
+        arguments.format,
+        mapping,
+        model_folder(arguments.model, home) if arguments.model else None,
+        arguments.max_length,
+        dialect=dialect,
+        limits=limits,
+        cache=home.tokens if home.root.is_dir() else None,
+        say=silent if arguments.json or not sys.stderr.isatty() else progress,
+    ).to_json()
+    if arguments.rejects:
+        from spool.data.rejects import write
+
+        count = write(path, Path(arguments.rejects), arguments.format, mapping, dialect, limits)
+        terminal.say(f"{count:,} rows written to {arguments.rejects}")
     if arguments.json:
         terminal.print_json(report)
     else:
-        text(arguments.file, report, limit)
-    return int(blocked(report, limit))
+        text(arguments.file, report)
+    return int(report["blocked"] is not None)
+
+
+def data_path(reference: str, home: Home) -> Path:
+    """A path; else a stored dataset or one of the hub, which is fetched.
+
+    Raises:
+        FinetunerError: there is none.
+    """
+    if reference.startswith("hf:"):
+        from spool.data import hub
+
+        return hub.fetch(home, reference)
+    path = Path(reference)
+    if path.exists() or not STORED.fullmatch(reference):
+        return path
+    from spool.data import keep
+
+    try:
+        return keep.resolve(home, reference)
+    except NotFound:
+        if "@" in reference or "." not in reference:
+            raise
+        return path
+
+
+def roles(pairs: list[str]) -> dict[str, str]:
+    """{"prompt": "Frage"} of ["prompt=Frage"].
+
+    Raises:
+        DataError: one has no equals sign.
+    """
+    for pair in pairs:
+        if "=" not in pair:
+            raise DataError(f"--mapping {pair[:60]!r} has no =.", "Write ROLE=COLUMN, for example prompt=Question.")
+    return {role: column for role, _, column in (pair.partition("=") for pair in pairs)}
+
+
+def progress(stage: str, done: int, total: int) -> None:
+    """One line on the terminal that is written over."""
+    share = f" {done / total:.0%}" if total else f" {done:,}"
+    sys.stderr.write(f"\r{stage}{share}   ")
+    sys.stderr.flush()
 
 
 def model_folder(name: str, home: Home) -> Path:
@@ -40,13 +102,11 @@ def model_folder(name: str, home: Home) -> Path:
     raise ModelError(f"there is no model {name!r} with a tokenizer.json.", hint)
 
 
-def blocked(report: dict[str, Any], limit: float) -> bool:
-    """Whether a job on this file would not be allowed to train."""
-    rows, usable = report["rows"], report["usable_rows"]
-    return bool(usable == 0 or (rows - usable) / rows > limit)
+def silent(stage: str, done: int, total: int) -> None:
+    """For pipes and files."""
 
 
-def text(name: str, report: dict[str, Any], limit: float) -> None:
+def text(name: str, report: dict[str, Any]) -> None:
     columns = report.get("columns")
     tokens = report.get("tokens")
     supervised = report.get("supervised_fraction")
@@ -54,21 +114,36 @@ def text(name: str, report: dict[str, Any], limit: float) -> None:
     terminal.fields(
         [
             ("file", name),
-            ("format", report["format"]),
+            ("read as", f"{report['container'].upper()}, {report['encoding']}; {report['reading']}"),
+            ("format", f"{report['format']} ({report['confidence']:.0%} sure{_others(report)})"),
             ("rows", f"{report['rows']:,}, {report['usable_rows']:,} usable"),
             ("columns", ", ".join(str(name) for name in columns) if columns else None),
             ("duplicates", report.get("duplicates") or None),
+            ("nearly the same", report.get("near_duplicates") or None),
             ("tokens", lengths.format(**tokens) if tokens else "not counted (--model M counts them)"),
             ("learned", f"{supervised:.0%} of the tokens" if isinstance(supervised, int | float) else None),
         ]
     )
+    for notice in report["notices"]:
+        terminal.out(f"note: {notice}")
     problems = report.get("problems") or []
     if problems:
         terminal.out()
-        rows = [(p.get("line") or "", p["code"], p["message"], p.get("action") or "") for p in problems[:SHOWN]]
+        rows = [(_place(p), p["code"], p["message"], p.get("action") or "") for p in problems[:SHOWN]]
         terminal.table(("LINE", "CODE", "MESSAGE", "ACTION"), rows)
-        if len(problems) > SHOWN:
-            terminal.out(f"... and {len(problems) - SHOWN:,} more (--json prints all)")
-    if blocked(report, limit):
-        share = f"more than {limit:.0%} of the rows" if report["usable_rows"] else "every row"
-        terminal.complain(f"a job on this file would be blocked: {share} cannot be trained on.")
+        found = sum(report["problem_counts"].values())
+        if found > SHOWN:
+            counts = ", ".join(f"{code} {count:,}" for code, count in report["problem_counts"].items())
+            terminal.out(f"... {found:,} in all: {counts} (--json prints them)")
+    if blocked := report["blocked"]:
+        terminal.complain(f"a job on this file would be blocked: {blocked['message']}", blocked["hint"])
+
+
+def _others(report: dict[str, Any]) -> str:
+    others = [f"{each['format']} {each['confidence']:.0%}" for each in report["alternatives"][:3]]
+    return f"; or {', '.join(others)}" if others else ""
+
+
+def _place(problem: dict[str, Any]) -> str:
+    line = str(problem["line"]) if problem["line"] else ""
+    return f"{problem['file']}:{line}" if problem.get("file") else line

@@ -1,4 +1,4 @@
-"""`finetuner logs`: a job's log, and with -f what comes to it until the job has ended."""
+"""`finetuner logs`: a job's log (before it trains, its check's), and with -f what comes until the job has ended."""
 
 import argparse
 import codecs
@@ -50,7 +50,8 @@ class Tail:
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
     job_id = which.resolve(home, arguments.id)
-    tail = Tail(home.run(job_id).log)
+    run = home.run(job_id)
+    tail = Tail(run.latest_log)
     job = jobs.get_job(home, job_id)
     if not tail.path.exists() and (job.ended or not arguments.follow):
         terminal.say(f"{job_id} is {job.state} and has no log: it never started.")
@@ -62,6 +63,9 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
             before = tail.offset
             sys.stdout.write(terminal.plain_log(text))
         sys.stdout.flush()
+        if tail.path != run.latest_log:  # the check is over and told, the training has begun
+            tail = Tail(run.latest_log)
+            continue
         if ended:  # and so it had before the last look: nothing comes any more
             break
         time.sleep(POLL_S)

@@ -58,14 +58,36 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     check = verb("check", "examine a data file before training on it; needs no runner")
-    check.add_argument("file", metavar="FILE", help="CSV, JSON, JSONL or TXT")
-    check.add_argument("--format", default="auto", help="how a row is laid out (default: recognised by its columns)")
-    check.add_argument(
-        "--model", metavar="M", help="count tokens as this model does: a name under models/, or a folder"
-    )
+    check_options(check)
     verb("schema", "print the JSON Schema of a job spec")
     verb("doctor", "examine GPU, driver, versions, disk, permissions, locks and the runner")
     return main
+
+
+def check_options(check: argparse.ArgumentParser) -> None:
+    """What `finetuner check` can be told: the same as a job spec's `data`."""
+    check.add_argument(
+        "file",
+        metavar="FILE",
+        help="CSV, TSV, JSON, JSONL, TXT or Parquet, also gzipped, a zip archive, a folder, "
+        "a stored dataset's name, or hf:ORG/NAME",
+    )
+    check.add_argument("--format", default="auto", help="how a row is laid out (default: recognised by its columns)")
+    check.add_argument(
+        "--mapping",
+        metavar="ROLE=COLUMN",
+        action="append",
+        default=[],
+        help="which column plays a role; may be repeated",
+    )
+    check.add_argument(
+        "--model", metavar="M", help="count tokens as this model does: a name under models/, or a folder"
+    )
+    check.add_argument("--max-length", metavar="TOKENS", type=int, help="the limit that rows are cut to")
+    check.add_argument("--encoding", default="auto", help="how bytes become letters (default: found)")
+    check.add_argument("--delimiter", default="auto", help="what parts the cells of a CSV file (default: found)")
+    check.add_argument("--no-header", action="store_true", help="the first line of a CSV file is a row")
+    check.add_argument("--rejects", metavar="OUT.jsonl", help="write the rows that cannot be used, with the reasons")
 
 
 def main(argv: list[str] | None = None) -> int:

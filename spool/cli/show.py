@@ -39,7 +39,7 @@ def text(home: Home, job: Job) -> None:
             ("final loss", _number(result.get("final_loss"))),
             ("eval loss", _number(result.get("eval_loss"))),
             ("adapter", result.get("adapter")),
-            ("log", home.run(job.id).log if home.run(job.id).log.exists() else None),
+            ("log", log if (log := home.run(job.id).latest_log).exists() else None),
         ]
     )
     for problem in problems(error):

@@ -138,7 +138,7 @@ def wait(home: Home, job_id: str) -> Job:
 def status(home: Home, job: Job) -> str:
     """One line: where the job stands."""
     step, total = job.progress["step"], job.progress["total_steps"]
-    waiting = {"checking": "waiting for the runner to take it", "queued": "queued", "held": "held"}
+    waiting = {"checking": job.phase or "waiting to be checked", "queued": "queued", "held": "held"}
     if job.state in waiting or not total or not (job.phase or "").startswith("training"):
         return f"{job.id}  {waiting.get(job.state, job.phase or 'starting')}"
     row = metrics.last(home.run(job.id).metrics) or {}

@@ -14,7 +14,7 @@ VERBS = {
     "release": ("held",),
     "top": ("checking", "queued"),
 }
-"""Which job may be asked what. The runner carries an order out as soon as it has accepted the job."""
+"""Which job may be asked what. The runner cancels as soon as it has accepted the job; the rest waits for its check."""
 
 
 def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) -> str:

@@ -51,8 +51,32 @@ class Run:
         return self.root / "events.jsonl"
 
     @property
+    def data(self) -> Path:
+        """What the check made of the dataset: tokenised rows and findings (spool/data/prepared.py)."""
+        return self.root / "data"
+
+    @property
+    def check_log(self) -> Path:
+        return self.root / "check.log"
+
+    @property
+    def checked(self) -> Path:
+        """What came of the check (outcome, error): the checking child's last word on the job."""
+        return self.root / "checked.json"
+
+    @property
+    def crashes(self) -> Path:
+        """How often the checking child crashed over this job: written by the daemon, and only where it did."""
+        return self.root / "check_crashes.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "train.log"
+
+    @property
+    def latest_log(self) -> Path:
+        """The log of the training, or that of the check where no training has begun."""
+        return self.log if self.log.exists() or not self.check_log.exists() else self.check_log
 
     @property
     def checkpoints(self) -> Path:
@@ -159,8 +183,18 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Compile and kernel caches of the training child; may be deleted at any time."""
+        """Compile, kernel, hub and token caches; may be deleted at any time."""
         return self.root / "cache"
+
+    @property
+    def tokens(self) -> Path:
+        """Tokenised datasets, by content and tokenizer (spool/data/tokens.py)."""
+        return self.cache / "tokens"
+
+    @property
+    def hub_datasets(self) -> Path:
+        """Datasets fetched from the Hugging Face Hub (spool/data/hub.py)."""
+        return self.cache / "hub-datasets"
 
     def create(self) -> "Home":
         """Makes the folders; any process may do it at any time."""

@@ -127,8 +127,10 @@ def _from_token(home: Home, state: State, token: Token) -> Job:
         row = metrics.last(run.metrics) or {}
         job.progress = {name: row.get(name) for name in ("step", "total_steps", "eta_s")}
         job.progress["step"] = row.get("step") or 0
+    if state in (State.CHECKING, State.RUNNING):
         event = metrics.last(run.events) or {}
-        job.phase = event.get("phase") if state is State.RUNNING else None
+        of_the_check = event.get("attempt") == 0
+        job.phase = event.get("phase") if of_the_check == (state is State.CHECKING) else None
     if job.ended:
         outcome = _read(run.outcome)
         job.ended_at = outcome.get("ended_at")

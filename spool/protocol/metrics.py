@@ -25,7 +25,7 @@ def finite(values: Row) -> Row:
 
 
 class Writer:
-    """Appends the rows of one attempt."""
+    """Appends the rows of one attempt; number 0 stands for the check before the first."""
 
     def __init__(self, path: Path, attempt: int) -> None:
         self.path = path

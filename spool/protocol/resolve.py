@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from spool.protocol.home import Home
 from spool.protocol.spec import JobSpec
 
 STORED = re.compile(r"[\w.-]{1,80}(@[0-9a-f]{12})?", re.ASCII)
+HUB_NAME = r"[A-Za-z0-9][\w.-]{0,95}"
+HUB_DATASET = re.compile(
+    rf"hf:(?P<repo>({HUB_NAME}/)?{HUB_NAME})(@(?P<revision>[\w./-]{{1,100}}))?"
+    r"(:(?P<config>[\w.-]{1,100}))?(:(?P<split>[\w.-]{1,100}))?"
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -73,26 +79,37 @@ class Places:
         raise Unresolved(f"there is no model {reference!r}.", hint, "model_missing")
 
     def dataset(self, reference: str) -> Path:
-        """The data file. Raises Unresolved where there is none."""
-        if reference.startswith("hf:"):
-            raise Unresolved("datasets from the hub are not built yet.", "Download it and give its path.", "not_built")
+        """The data file or folder. Raises Unresolved where there is none."""
         path = self.path(reference)
-        if path.is_file():
+        if path.exists():
             return path
         if STORED.fullmatch(reference):
             from spool.data import keep  # only stored datasets need it
 
             return keep.resolve(self.home, reference)
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise Unresolved(f"the dataset {path} {what}.", _where(path), "dataset_missing")
+        raise Unresolved(f"the dataset {path} does not exist.", _where(path), "dataset_missing")
+
+    def check_dataset(self, reference: str) -> None:
+        """Raises Unresolved where a reference leads nowhere. What lies on the hub is found when it is fetched."""
+        if not reference.startswith("hf:"):
+            self.dataset(reference)
+        elif not HUB_DATASET.fullmatch(reference):
+            hint = "Write hf:ORG/NAME, hf:ORG/NAME@REVISION or hf:ORG/NAME:CONFIGURATION:SPLIT."
+            raise Unresolved(f"{reference[:120]!r} names no dataset of the hub.", hint, "bad_reference")
 
 
 def problems(spec: JobSpec, places: Places) -> list[Problem]:
     """What of the spec's references leads nowhere, each with its JSON pointer."""
     found = []
-    for pointer, resolve in (("/model", places.model), ("/dataset", places.dataset)):
+    named: list[tuple[str, Callable[[str], object], str | None]] = [
+        ("/model", places.model, spec.model),
+        ("/dataset", places.check_dataset, spec.dataset),
+        ("/eval/dataset", places.check_dataset, spec.eval.dataset),
+    ]
+    for pointer, resolve, reference in named:
         try:
-            resolve(getattr(spec, pointer[1:]))
+            if reference is not None:
+                resolve(reference)
         except FinetunerError as error:
             found.append(Problem(error.code, error.message, error.hint, pointer))
     return found

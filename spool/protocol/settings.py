@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from spool.data.limits import Limits
 from spool.protocol.errors import SettingsError, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_json
@@ -33,6 +34,9 @@ class Settings(Group):
 
     stop_s: Annotated[float, Field(gt=0, le=3600)] = 120
     """When the runner is stopped: how long the child may take to write its checkpoint."""
+
+    data_limits: Limits = Limits()
+    """What reading a dataset refuses (spool/data/limits.py)."""
 
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
     """Time between two writes of runner.json."""

@@ -85,6 +85,20 @@ class Train(Group):
     """A checkpoint each so many steps. auto: a tenth of the run, between 10 and 500 steps."""
 
 
+Droppable = Literal[
+    "duplicate",
+    "near_duplicate",
+    "conflicting_answers",
+    "over_long",
+    "extreme_length",
+    "secret",
+    "personal_data",
+    "refusal",
+    "boilerplate",
+    "lost_characters",
+]
+
+
 class Data(Group):
     format: Literal[
         "auto", "alpaca", "prompt_completion", "question_answer", "sharegpt", "messages", "text", "preference", "label"
@@ -94,6 +108,18 @@ class Data(Group):
     mapping: Annotated[dict[Name, Name], Field(max_length=16)] = {}
     """Which column plays which role, where the names are unusual: {"prompt": "Frage", "completion": "Antwort"}."""
 
+    encoding: Annotated[str, Field(min_length=1, max_length=40)] = "auto"
+    """How the file's bytes become letters: utf-8, windows-1252, utf-16, shift_jis ... auto finds it and says so."""
+
+    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] = "auto"
+    """What parts the cells of a CSV file: , ; | or any other character. auto finds it."""
+
+    header: Auto | bool = "auto"
+    """Whether the first line of a CSV file names its columns. auto finds it."""
+
+    drop: Annotated[list[Droppable], Field(max_length=12)] = []
+    """Rows with these findings are left out: for example ["duplicate", "secret"]. Otherwise they stay."""
+
     max_length: Auto | Annotated[int, Field(ge=16, le=131_072)] = "auto"
     """Longest row in tokens; what is longer is cut. auto: the longest row, at most 2048 and what the model can."""
 
@@ -101,10 +127,15 @@ class Data(Group):
     """Learn from the answers only, or from every token. auto: answers, and all of it for plain text."""
 
     eval_fraction: Auto | Annotated[float, Field(ge=0, le=0.5)] = "auto"
-    """Share of rows kept away from training to measure eval loss. auto: 5 % (at most 200 rows), 0 below 100 rows."""
+    """Share of rows kept away from training to measure eval loss. auto: 5 % (at most 200 rows), 0 below 100 rows.
+
+    Rows that ask the same stay on one side."""
 
 
 class Eval(Group):
+    dataset: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Rows to measure eval loss on, laid out like the training data. Default: a share of the training data."""
+
     every_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Measure eval loss each so many steps. auto: a fifth of the run."""
 
@@ -138,6 +169,11 @@ class Limits(Group):
 
     max_problem_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The job is blocked when more than this share of the rows cannot be trained on."""
+
+    max_fraction: Annotated[dict[Name, Annotated[float, Field(ge=0, le=1)]], Field(max_length=32)] = {}
+    """The job is blocked when more than this share of the rows has a finding: {"duplicate": 0.2, "secret": 0}.
+
+    1 allows what would block by itself, such as {"one_label": 1}."""
 
 
 class JobSpec(Group):

@@ -1,0 +1,141 @@
+"""The process that checks jobs before they are queued: reads, judges and tokenises their data. No GPU, no torch.
+
+Run as: python -m runner.checking --home DIR ID [ID ...]        (the daemon does; see runner/gate.py)
+
+It takes the jobs in the order given, passes over those that are no longer in `checking`, writes runs/ID/checked.json
+as its last act for each, and what it has to say to runs/ID/check.log. SIGTERM ends it at once: what is half done does
+not count.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import fcntl
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.gate import verdict
+from runner.job import spare_the_others
+from spool.protocol import durable, metrics, settings
+from spool.protocol.errors import FinetunerError
+from spool.protocol.home import Home, Run, State
+from spool.protocol.resolve import Places
+from spool.protocol.spec import JobSpec
+from spool.protocol.states import Tokens
+
+if TYPE_CHECKING:
+    from spool.data.chat import Encoder
+
+NICENESS = 10
+"""Training and the web app go first. Linux derives a process's disk priority from it too."""
+
+Encoders = dict[Path, "Encoder"]
+"""The last job's model folder -> encoder: loading a tokenizer takes longer than checking a small file."""
+
+
+def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
+    """Checks one job and leaves the word on it, unless somebody has."""
+    run = home.run(job_id)
+    with _alone(run):
+        if verdict(home, job_id):
+            return
+        error: dict[str, Any] | None = None
+        try:
+            _check(run, places, encoders)
+        except Exception as raised:
+            error = explain(raised)
+            print(f"-- failed: {error['message']} {error['hint']}", flush=True)
+        durable.write_json(run.checked, {"v": 1, "outcome": "failed" if error else "passed", "error": error})
+
+
+def _check(run: Run, places: Places, encoders: Encoders) -> None:
+    from spool.data.chat import Encoder
+    from spool.data.prepare import Task, prepare
+
+    events = metrics.Writer(run.events, attempt=0)
+
+    def say(words: str) -> None:
+        print(f"-- {words}", flush=True)
+        events.write(event="phase", phase=words)
+
+    spec = JobSpec.model_validate(durable.read_json(run.spec))
+    folder = _tokenizer_folder(spec, places, say)
+    if folder not in encoders:
+        say("loading the tokenizer")
+        encoder = Encoder.for_model(folder)
+        encoders.clear()  # one at a time: a Gemma's tokenizer takes 400 MB
+        encoders[folder] = encoder
+    done = prepare(Task.of(spec, places, encoders[folder]), run.data, say)
+    say(f"the data is good: {done.train_rows:,} rows to train on, {done.eval_rows:,} to evaluate on")
+
+
+def _tokenizer_folder(spec: JobSpec, places: Places, say: Any) -> Path:
+    model = places.model(spec.model)
+    if model.folder is not None:
+        return model.folder
+    from runner import fetch
+
+    say(f"fetching the tokenizer of {spec.model}")
+    return fetch.fetch(spec.model, fetch.TOKENIZER_FILES)[0]
+
+
+def explain(error: Exception) -> dict[str, Any]:
+    """The error as people read it. The log has the rest of what was not foreseen."""
+    if isinstance(error, FinetunerError):
+        return error.to_json()
+    traceback.print_exc()
+    if isinstance(error, OSError) and error.errno in (28, 122):
+        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
+    if isinstance(error, MemoryError):
+        hint = "Split the file, or free memory on the machine, then retry."
+        return {"code": "out_of_memory", "message": "the data does not fit into memory.", "hint": hint}
+    words = str(error).strip().splitlines() or [""]
+    message = f"the check of the data broke off: {type(error).__name__}: {words[0][:300]}"
+    return {"code": "check_failed", "message": message, "hint": "The job's check.log holds the details."}
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """One process at a time writes to a job's folder: a dead runner's child may still be at it."""
+    fd = os.open(run.root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _speak_into(path: Path) -> None:
+    """Sends what this process and its libraries say to a job's log."""
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m runner.checking")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("ids", nargs="+", metavar="ID")
+    arguments = parser.parse_args(argv)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.nice(NICENESS)
+    spare_the_others()
+    home, started_in = Home.at(arguments.home), Path.cwd()
+    places = Places(home, started_in, settings.roots(settings.load(home), home, started_in))
+    tokens, encoders = Tokens(home), Encoders()
+    for job_id in arguments.ids:
+        if any(token.job_id == job_id for token in tokens.list(State.CHECKING)):
+            _speak_into(home.run(job_id).check_log)
+            check(home, job_id, places, encoders)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # taking a tokenizer apart takes a tenth of a second, and a person waits for their first job
