@@ -1,7 +1,9 @@
 """The pages that build something: uploads become datasets, forms become job specs."""
 
+import io
 import json
 import os
+import zipfile
 from typing import Any
 
 import pytest
@@ -20,21 +22,24 @@ def test_an_upload_is_kept_and_judged(world: World) -> None:  # noqa: F811
     app.run()
     assert not app.exception
     assert [each.name for each in keep.list_datasets(world.home)] == ["FAQ-new"]
-    assert {m.label: m.value for m in app.metric} == {"Rows": "2", "Usable": "1", "Repeated": "0"}
+    assert {m.label: m.value for m in app.metric} == {"Rows": "2", "Usable": "1", "Repeated": "0", "Longest row": "–"}
     assert "Columns: question, answer" in said(app).replace("\\", "").replace("\u2060", "")
     assert app.dataframe[0].value["line"].tolist() == [3]
-    assert app.dataframe[1].value["question"].tolist() == ["Where is it?", "How long?"]
-    app.button[0].click().run()
+    button(app, "Train on this").click().run()
     assert app.query_params["data"] == "FAQ-new"
     assert '"dataset": "FAQ-new"' in app.code[0].value
 
 
 def test_an_upload_that_is_no_data_is_refused_in_words(world: World) -> None:  # noqa: F811
     app = visit("data")
-    app.file_uploader[0].upload("Mappe1.xlsx", b"PK\x03\x04....")
+    workbook = io.BytesIO()
+    with zipfile.ZipFile(workbook, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    app.file_uploader[0].upload("Mappe1.xlsx", workbook.getvalue())
     app.run()
     assert "Excel workbook" in app.error[0].value
     assert keep.list_datasets(world.home) == []
+    assert not any(world.home.datasets.iterdir()), "nothing is left behind"
 
 
 def test_an_unrecognised_layout_is_shown_with_its_rows(world: World) -> None:  # noqa: F811
@@ -43,6 +48,10 @@ def test_an_unrecognised_layout_is_shown_with_its_rows(world: World) -> None:  #
     app.run()
     assert app.error
     assert app.dataframe[-1].value["beta"].tolist() == ["2", "5"]
+
+
+def button(app: AppTest, label: str) -> Any:
+    return next(each for each in app.button if each.label == label)
 
 
 def start(app: AppTest) -> AppTest:
@@ -73,7 +82,7 @@ def test_another_job_can_follow(world: World) -> None:  # noqa: F811
     app = start(visit("train"))
     first = app.session_state["train-sent"]
     assert not app.code, "the form is gone"
-    next(button for button in app.button if button.label == "Back to the form").click().run()
+    button(app, "Back to the form").click().run()
     assert app.session_state["train-id"] != first
     start(app)
     assert len(list(world.home.incoming.iterdir())) == 2
@@ -85,7 +94,7 @@ def test_the_form_keeps_what_was_set_but_not_the_name(world: World) -> None:  # 
     app.text_input(key="train/name").set_value("one")
     app.number_input(key="train/lora/rank").set_value(64)
     start(app.run())
-    next(button for button in app.button if button.label == "Back to the form").click().run()
+    button(app, "Back to the form").click().run()
     assert json.loads(app.code[0].value)["lora"] == {"rank": 64}
     assert "name" not in json.loads(app.code[0].value)
 
@@ -123,6 +132,22 @@ def test_what_is_set_reaches_the_spec(world: World) -> None:  # noqa: F811
     assert spec["limits"] == {"early_stopping": {"patience": 5}}
     assert spec["export"] == ["adapter", "merged"]
     assert not app.button(key="start").disabled
+
+
+def test_rules_for_the_data_reach_the_spec(world: World) -> None:  # noqa: F811
+    world.base()
+    app = visit("train")
+    app.multiselect(key="train/data/drop").set_value(["duplicate", "secret"])
+    app.text_area(key="train/limits/max_fraction").set_value("near_duplicate = 0.2\nsecret = 0")
+    app.text_input(key="train/data/delimiter").set_value(";")
+    app.segmented_control(key="train/data/header").set_value(False)
+    app.run()
+    spec = json.loads(app.code[0].value)
+    assert spec["data"] == {"drop": ["duplicate", "secret"], "delimiter": ";", "header": False}
+    assert spec["limits"] == {"max_fraction": {"near_duplicate": 0.2, "secret": 0}}
+    assert not app.button(key="start").disabled
+    app.text_area(key="train/limits/max_fraction").set_value("secret = some").run()
+    assert app.button(key="start").disabled
 
 
 def test_a_wrong_setting_is_named_beside_the_form(world: World) -> None:  # noqa: F811

@@ -296,13 +296,6 @@ def test_a_preview_is_text_whatever_the_rows_hold() -> None:
     assert table.values.tolist() == [["x", '[{"role":"user"}]', ""], ["?", "", ""]]
 
 
-def test_findings_as_a_table() -> None:
-    found = [{"line": i, "message": "empty.", "action": "dropped"} for i in range(1, 300)]
-    table = preview.problems(found)
-    assert len(table) == preview.FINDINGS
-    assert table.iloc[0].tolist() == [1, "empty.", "left out"]
-
-
 def test_columns_say_their_role_where_the_name_does_not() -> None:
     assert preview.columns(["prompt", "completion"], {"prompt": "prompt"}) == "Columns: prompt, completion"
     said = preview.columns(["Frage", "Antwort"], {"prompt": "Frage", "completion": "Antwort"})

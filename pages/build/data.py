@@ -1,4 +1,4 @@
-"""Data: files become datasets here: dropped, read, judged and kept, with every row that is lost named by its line."""
+"""Data: files become datasets here: dropped, judged row by row, corrected, and seen as the model sees them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,158 +6,98 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import preview, quantities
-from pages.parts.escape import md, one_line
-from pages.parts.ui import frame
-from spool.data import check, keep, read
-from spool.data.table import Table
-from spool.protocol.errors import DataError
+from pages.parts.escape import md
+from pages.parts.ui import (
+    data_change,
+    data_findings,
+    data_head,
+    data_pick,
+    data_row,
+    data_statistics,
+    data_versions,
+    frame,
+)
+from pages.parts.ui.dataset import Chosen
+from spool.data import keep
+from spool.data.keep import Stored
 
 HOME = frame.home()
 STATE = st.session_state
-STATE.setdefault("upload-number", 0)
+FINDINGS, SEES, NUMBERS, ROWS, CHANGE, VERSIONS = (
+    "Findings",
+    "What the model sees",
+    "Statistics",
+    "Rows",
+    "Change",
+    "Versions",
+)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def judged(path: str, stamp: float) -> dict[str, Any]:
-    """The data doctor's report; `stamp` is the file's time of change, so that an edited file is judged again."""
-    return check.check(Path(path)).to_json()
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def first_rows(path: str, stamp: float) -> Table:
-    table = read.read(Path(path))
-    return replace(table, records=table.records[: preview.ROWS], problems=[])
-
-
-def take_upload() -> None:
-    """Keeps a dropped file. The box is made anew afterwards, which frees the upload's memory."""
-    uploaded = st.file_uploader(
-        "Drop a CSV, JSON, JSONL or TXT file here",
-        key=f"upload-{STATE['upload-number']}",
-        help="One row an example. The columns are recognised by their names; nothing leaves this server.",
-    )
-    if uploaded is None:
-        if STATE.get("upload-error"):
-            frame.show_error(*STATE["upload-error"])
-        return
-    try:
-        with st.spinner("Reading the file …"):
-            stored = keep.add(HOME, keep.clean_name(uploaded.name), uploaded.name, uploaded.getvalue())
-    except DataError as error:
-        STATE["upload-error"] = (error.message, error.hint)
-    except OSError as error:
-        STATE["upload-error"] = (f"The file could not be stored: {error.strerror}.", "Check the disk of the data home.")
+def chosen_of(name: str, newest: Stored | None) -> Chosen:
+    """What is looked at: the version that is asked for, read as the widgets below say."""
+    if newest is None:
+        chosen = Chosen(HOME, name, Path(name), None)
     else:
-        STATE["upload-error"] = None
-        st.query_params["dataset"] = stored.name
-    STATE["upload-number"] += 1
-    st.rerun()
+        stored = data_pick.version(HOME, name, newest)
+        reference = name if stored.version == newest.version else stored.reference
+        chosen = Chosen(HOME, reference, stored.path, stored)
+    model = data_head.model(HOME)
+    chosen = replace(chosen, model_folder=HOME.models / model if model else None)
+    return replace(chosen, reading=data_head.stated(chosen))
 
 
-def offered() -> dict[str, tuple[Path, str]]:
-    """Datasets by their reference, the newest first, with the file and a caption; the example comes last."""
-    found: dict[str, tuple[Path, str]] = {}
-    now = frame.now()
-    for stored in sorted(keep.list_datasets(HOME), key=lambda each: each.added_at, reverse=True):
-        says = f"{stored.rows:,} rows · {quantities.ago(stored.added_at, now)}"
-        found.setdefault(stored.name, (stored.path, says))
-    example = Path(frame.EXAMPLE)
-    if example.is_file():
-        found[frame.EXAMPLE] = (example, "messages to JSON")
-    return found
+def show(chosen: Chosen) -> None:
+    """One dataset: what it is, whether to train on it, and everything that is known of its rows."""
+    versions = keep.versions(HOME, chosen.stored.name) if chosen.stored else []
+    seen, no_tokens = chosen.look_as_far_as_possible()
+    data_head.title(chosen, versions)
+    data_head.recognised(chosen, seen)
+    if not seen.complete:
+        data_head.progress(chosen, seen)
+    data_head.verdict(chosen, seen)
+    if no_tokens:
+        st.caption(f":orange[:material/warning: {md(f'No tokens are counted: {no_tokens}', 300)}]")
+    if seen.report:
+        data_head.numbers(seen.report)
+    data_head.differently(chosen)
+    if seen.report:
+        views(chosen, seen.report, versions)
+    elif seen.error:
+        data_findings.rows(chosen, [], None)
 
 
-def show(reference: str, path: Path) -> None:
-    """One dataset: what was recognised, what is wrong, and its first rows."""
-    stamp = path.stat().st_mtime
-    table = first_rows(str(path), stamp)
-    try:
-        report = judged(str(path), stamp)
-    except DataError as error:
-        report, trouble = None, error
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        with st.container(gap=None, width="content"):
-            st.subheader(md(short(reference), 80), anchor=False)
-            st.caption(md(preview.headline(report, table)))
-        if st.button("Train on this", type="primary", icon=":material/model_training:"):
-            st.switch_page(frame.TRAIN, query_params={"data": reference})
-    if report is None:
-        frame.show_error(trouble.message, trouble.hint)
-    else:
-        numbers(report)
-        findings(report)
-    st.markdown(f"**First rows** :gray[· {len(table.records):,} of {(report or {}).get('rows') or table.rows:,}]")
-    st.dataframe(
-        preview.rows(table.records, table.columns),
-        height=380,
-        column_config={"_index": st.column_config.NumberColumn("Line", width=60, format="%d")},
-        alt=f"First rows of {one_line(reference)}",
-    )
+def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> None:
+    """The tabs. Only the open one is drawn, as the others cost time."""
+    names = [FINDINGS, SEES, NUMBERS, ROWS] + ([CHANGE, VERSIONS] if chosen.stored else [])
+    tabs = dict(zip(names, st.tabs(names, key="view", on_change="rerun", bind="query-params"), strict=True))
+    opened = next((name for name in names if tabs[name].open), FINDINGS)
+    with tabs[opened], frame.plain_errors():
+        if opened == FINDINGS:
+            data_findings.show(chosen, report)
+        elif opened == SEES:
+            data_row.show(chosen)
+        elif opened == NUMBERS:
+            data_statistics.show(chosen, report)
+        elif opened == ROWS:
+            data_findings.rows(chosen, report["columns"], report["rows"])
+        elif opened == CHANGE and chosen.fixed:
+            st.caption(f":material/lock: {chosen.fixed}")
+        elif opened == CHANGE:
+            data_change.show(chosen, report)
+        else:
+            data_versions.show(chosen, versions)
 
 
-def numbers(report: dict[str, Any]) -> None:
-    with st.grid(3, min_column_width=100, gap="small"):
-        st.metric("Rows", quantities.count(report["rows"]), border=True)
-        st.metric("Usable", quantities.count(report["usable_rows"]), border=True)
-        st.metric("Repeated", quantities.count(report["duplicates"]), border=True, help="Rows that stand there twice.")
-    st.caption(md(preview.columns(report["columns"], report["mapping"]), 400))
-
-
-def findings(report: dict[str, Any]) -> None:
-    """What is wrong with which row; one line of praise where nothing is."""
-    found = report["problems"]
-    lost = report["rows"] - report["usable_rows"]
-    if not found:
-        st.markdown(":green[:material/check_circle:] :gray[Every row can be used.]")
-        return
-    head = f"{len(found):,} findings" if len(found) > 1 else "1 finding"
-    head += f", {lost:,} of the rows cannot be used" if lost else ", and every row can be used"
-    with st.expander(head, icon=":material/rule:", expanded=bool(lost)):
-        st.dataframe(
-            preview.problems(found),
-            hide_index=True,
-            alt="Findings by line",
-            column_config={
-                "line": st.column_config.NumberColumn("Line", width=60, format="%d"),
-                "what": st.column_config.TextColumn("What", width="large"),
-                "done": st.column_config.TextColumn("The row is", width=100),
-            },
-        )
-        if len(found) > preview.FINDINGS:
-            st.caption(f"The first {preview.FINDINGS} of {len(found):,}.")
-
-
-def short(reference: str) -> str:
-    return f"{Path(reference).stem} (example)" if reference == frame.EXAMPLE else reference
-
-
-def pick(datasets: dict[str, tuple[Path, str]]) -> str:
-    """Which dataset to show; what is chosen goes into the address (`/data?dataset=NAME`)."""
-    asked = st.query_params.get("dataset")
-    STATE["data-pick"] = asked if asked in datasets else next(iter(datasets))
-
-    def go() -> None:
-        st.query_params["dataset"] = STATE["data-pick"]
-
-    return st.radio(
-        "Datasets",
-        list(datasets),
-        captions=[says for _, says in datasets.values()],
-        format_func=lambda name: md(short(name), 60),
-        key="data-pick",
-        on_change=go,
-    )
-
-
-frame.title("Data", "What Gemma will learn from. Each file is read, judged and kept under its name.")
-take_upload()
-datasets = offered()
+frame.title("Data", "What Gemma will learn from. Each file is judged row by row, and you see what the model will see.")
+if says := STATE.pop("data-toast", None):
+    st.toast(md(says), icon=":material/check_circle:")
+data_pick.upload(HOME)
+datasets = data_pick.offered(HOME)
 if not datasets:
     st.caption("No dataset yet. A CSV with a question and an answer column is a good start.")
 else:
-    left, right = st.columns([1, 2.6], gap="medium")
+    left, right = st.columns([1, 3.2], gap="medium")
     with left:
-        chosen = pick(datasets)
+        picked = data_pick.pick(datasets)
     with right, frame.plain_errors():
-        show(chosen, datasets[chosen][0])
+        show(chosen_of(picked, datasets[picked]))

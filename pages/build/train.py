@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import alive, draft, fields, shelf, words
+from pages.parts import alive, draft, fields, reading, shelf, words
 from pages.parts.escape import md
 from pages.parts.ui import form, frame, jobs
 from spool.data import keep
@@ -68,6 +68,22 @@ def after() -> None:
             if st.button("See the queue", icon=":material/list_alt:"):
                 st.switch_page(frame.QUEUE)
             st.button("Back to the form", type="tertiary", on_click=start_another)
+
+
+def arrive() -> None:
+    """Takes over what the Data page says of the data (format, mapping ...), once for each way that leads here."""
+    came = tuple(st.query_params.get(name) for name in ("data", "model", "set"))
+    if STATE.get("train-came") == came:
+        return
+    STATE["train-came"] = came
+    if came[1] in [base.name for base in shelf.bases(HOME)]:
+        STATE[f"{KEY}-model"] = came[1]
+    values, known = reading.from_query(came[2]), fields.all_fields()
+    for pointer in reading.POINTERS:
+        STATE.pop(f"{KEY}{pointer}", None)
+        if pointer in values and pointer in known:
+            lines = draft.lines(values[pointer]) if known[pointer].kind == "pairs" else values[pointer]
+            STATE[f"{KEY}{pointer}"] = lines
 
 
 def pick_model() -> str | None:
@@ -179,6 +195,7 @@ if STATE["train-sent"]:
     frame.title("Train", "One more job for the queue.")
     after()
 else:
+    arrive()
     frame.title("Train", "Pick a model and your data. The rest has defaults that suit a beginner.")
     left, right = st.columns([1.7, 1], gap="medium")
     with left:

@@ -77,6 +77,11 @@ def names(text: str) -> list[str]:
     return [name for name in re.split(r"[,;\s]+", text) if name]
 
 
+def lines(mapping: dict[str, str]) -> str:
+    """A mapping as `pairs` reads it."""
+    return "\n".join(f"{role} = {column}" for role, column in mapping.items())
+
+
 def pairs(text: str) -> dict[str, str]:
     """Lines of `role = column`.
 

@@ -23,7 +23,11 @@ NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/limits/stall_minutes", "/ev
 
 @dataclass(frozen=True)
 class Field:
-    """One setting. `kind` is integer, number, choice, switch, text, names, pairs or group (switched on as a whole)."""
+    """One setting.
+
+    `kind` is integer, number, choice, switch, text, names, several (of the choices), pairs, shares (pairs with
+    numbers) or group (switched on as a whole).
+    """
 
     pointer: str
     label: str
@@ -66,7 +70,14 @@ def _add(found: dict[str, Field], schema: dict[str, Any], pointer: str, node: di
         found[pointer] = _field(schema, pointer, node)
 
 
-KINDS = {"integer": "integer", "number": "number", "object": "pairs", "boolean": "switch", "string": "text"}
+KINDS = {
+    "array": "several",
+    "integer": "integer",
+    "number": "number",
+    "object": "pairs",
+    "boolean": "switch",
+    "string": "text",
+}
 
 
 def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
@@ -80,15 +91,19 @@ def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
         default=node.get("default"),
         auto=any(option.get("const") == "auto" for option in options),
         nullable=any(option.get("type") == "null" for option in options),
-        choices=tuple(main.get("enum", ())),
+        choices=tuple(main.get("enum") or main.get("items", {}).get("enum", ())),
         low=main.get("minimum", main.get("exclusiveMinimum")),
         high=main.get("maximum", main.get("exclusiveMaximum")),
     )
     if "properties" in main:
         members = tuple(_field(schema, f"{pointer}/{name}", child) for name, child in main["properties"].items())
         return replace(field, kind="group", members=members)
+    if field.kind == "several":
+        return field
     if any(option.get("type") == "array" for option in options):
         return replace(field, kind="names", choices=())
+    if main.get("additionalProperties", {}).get("type") == "number":
+        return replace(field, kind="shares")
     if field.kind == "switch" and field.auto:
         return replace(field, kind="choice", choices=("auto", True, False))
     return replace(field, kind="choice") if field.choices else field

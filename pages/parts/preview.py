@@ -1,52 +1,44 @@
-"""The first rows of a dataset as a table of plain text."""
+"""The first rows of a dataset as a table of plain text, and what was recognised in words."""
 
 from typing import Any
 
 import orjson
 import pandas as pd
 
-from pages.parts import words
-from spool.data.table import Record, Table
+from pages.parts import quantities, words
+from pages.parts.escape import md
+from spool.data.table import Record
 
 ROWS = 50
 LONGEST = 2000
-FINDINGS = 200
-
-ACTIONS = {"dropped": "left out", "cut": "shortened", "kept": "kept"}
-
-
-def rows(records: list[Record], columns: list[str]) -> pd.DataFrame:
-    """The first ROWS records by the line each starts on; nested values as JSON."""
-    shown = records[:ROWS]
-    names = columns or list(dict.fromkeys(name for record in shown for name in record.value))
-    cells = {_plain(name): [cell(record.value.get(name)) for record in shown] for name in names}
-    return pd.DataFrame(cells, index=[record.line for record in shown])
+GUESS_BELOW = 0.6
+"""Below this confidence `spool.data.formats` calls a layout a guess that a person should look at."""
 
 
-def cell(value: Any) -> str:
+def rows(records: list[Record], columns: list[str], longest: int = LONGEST) -> pd.DataFrame:
+    """Records by the line each starts on; nested values as JSON."""
+    names = columns or list(dict.fromkeys(name for record in records for name in record.value))
+    cells = {_plain(name): [cell(record.value.get(name), longest) for record in records] for name in names}
+    return pd.DataFrame(cells, index=[record.line for record in records])
+
+
+def cell(value: Any, longest: int = LONGEST) -> str:
     """A value as text: lone surrogates, which no browser can be sent, are replaced."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return _plain(text[:LONGEST] + ("…" if len(text) > LONGEST else ""))
+    return _plain(text[:longest] + ("…" if len(text) > longest else ""))
 
 
-def problems(found: list[dict[str, Any]], most: int = FINDINGS) -> pd.DataFrame:
-    """Findings with their lines, as a table."""
-    shown = found[:most]
-    return pd.DataFrame(
-        {
-            "line": [problem.get("line") for problem in shown],
-            "what": [_plain(str(problem.get("message", ""))) for problem in shown],
-            "done": [ACTIONS.get(problem.get("action", ""), str(problem.get("action", ""))) for problem in shown],
-        }
-    )
-
-
-def headline(report: dict[str, Any] | None, table: Table) -> str:
-    """What was recognised, as plain text: `JSONL · utf-8 · Prompt and completion`."""
-    kind = words.format_name(report["format"]) if report else "layout not recognised"
-    return " · ".join([table.container.upper(), table.encoding, kind])
+def headline(report: dict[str, Any]) -> str:
+    """What was recognised, as Markdown: `CSV · comma · utf-8 · Question and answer, 98 % sure`."""
+    sure = report["confidence"]
+    kind = words.format_name(report["format"])
+    said = f"{kind}, {quantities.percent(sure)} sure" if sure < 1 else kind
+    parts = [report["container"].upper(), report["reading"], report["encoding"]]
+    head = " · ".join(md(part, 80) for part in dict.fromkeys(parts) if part)
+    look = f":orange[:material/help: {md(said)}: a guess, look at the columns]" if sure < GUESS_BELOW else md(said)
+    return f"{head} · {look}  \n{md(columns(report['columns'], report['mapping']), 400)}"
 
 
 def columns(names: list[str], mapping: dict[str, str]) -> str:

@@ -57,10 +57,14 @@ LABELS = {
     "/data/train_on": "Learn from",
     "/data/max_length": "Longest row (tokens)",
     "/data/mapping": "Column mapping",
+    "/data/header": "First line names the columns",
+    "/data/drop": "Leave out rows with",
     "/data/eval_fraction": "Share kept for evaluation",
+    "/eval/dataset": "Evaluate on",
     "/eval/every_steps": "Evaluate every … steps",
     "/limits/max_hours": "Stop after hours",
     "/limits/min_free_gb": "Free disk needed (GB)",
+    "/limits/max_fraction": "Findings allowed (share of rows)",
     "/limits/max_problem_fraction": "Unusable rows allowed (share)",
 }
 

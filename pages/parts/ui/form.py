@@ -4,10 +4,12 @@ from typing import Any, Final
 
 import streamlit as st
 
-from pages.parts import draft
+from pages.parts import draft, findings
 from pages.parts.fields import Field
 
 UNSET: Final = object()
+
+PLACEHOLDERS = {"/name": "made from model and data", "/eval/dataset": "a share of the data"}
 
 OPTION_WORDS = {
     "auto": "Auto",
@@ -84,15 +86,38 @@ def _text(field: Field, key: str) -> Any:
         help=field.help,
         key=key,
         max_chars=120,
-        placeholder="made from model and data",
+        placeholder=PLACEHOLDERS.get(field.pointer, field.default or ""),
         persist_state="session",
-    ).strip()
+    ).strip(" ")
 
 
 def _names(field: Field, key: str) -> Any:
     text = st.text_input(field.label, placeholder=str(field.default), help=field.help, key=key, persist_state="session")
     names = draft.names(text)
     return names[0] if names == [field.default] else names or None
+
+
+def _several(field: Field, key: str) -> Any:
+    return st.multiselect(
+        field.label,
+        field.choices,
+        format_func=findings.label,
+        placeholder="none",
+        help=field.help,
+        key=key,
+        persist_state="session",
+    )
+
+
+def _shares(field: Field, key: str) -> Any:
+    text = st.text_area(
+        field.label, placeholder="duplicate = 0.2\nsecret = 0", help=field.help, key=key, persist_state="session"
+    )
+    try:
+        return {name: float(share) for name, share in draft.pairs(text).items()}
+    except ValueError:
+        st.caption(":material/error: One finding a line with its share, such as `duplicate = 0.2`.")
+        return text
 
 
 def _pairs(field: Field, key: str) -> Any:
@@ -124,6 +149,8 @@ _DRAWN = {
     "switch": _switch,
     "text": _text,
     "names": _names,
+    "several": _several,
+    "shares": _shares,
     "pairs": _pairs,
     "group": _group,
 }

@@ -81,7 +81,8 @@ def plain_errors() -> Iterator[None]:
 
 
 def show_error(message: str, hint: str = "") -> None:
-    message = message[:1].upper() + message[1:]
+    if not {".", "/"} & set(message.partition(" ")[0]):  # a file's name stays as it is
+        message = message[:1].upper() + message[1:]
     text = f"**{md(message, 600)}**" + (f"  \n{md(hint, 600)}" if hint else "")
     st.error(text, icon=":material/error:")
 

@@ -1,0 +1,87 @@
+"""How a person says a file is to be read (format, column roles, dialect, longest row), and how that goes to Train."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from spool.data.read import Dialect
+from spool.data.roles import FORMATS
+
+AUTO = "auto"
+ENCODINGS = (AUTO, "utf-8", "utf-16", "windows-1252", "iso-8859-15", "windows-1251", "shift_jis", "gb18030", "big5")
+DELIMITERS = {AUTO: "As detected", ",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
+HEADERS = {AUTO: "As detected", True: "names the columns", False: "is a row"}
+POINTERS = ("/data/format", "/data/mapping", "/data/encoding", "/data/delimiter", "/data/header", "/data/max_length")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What differs from what is recognised; as it stands it says nothing."""
+
+    format: str = AUTO
+    mapping: dict[str, str] = field(default_factory=dict)
+    """role -> column"""
+    encoding: str = AUTO
+    delimiter: str = AUTO
+    header: bool | str = AUTO
+    max_length: int | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.encoding, self.delimiter, None if self.header == AUTO else bool(self.header))
+
+    def values(self) -> dict[str, Any]:
+        """The spec's fields that say the same, by JSON pointer; what is automatic is left out."""
+        named = dict(
+            zip(
+                POINTERS,
+                (self.format, self.mapping, self.encoding, self.delimiter, self.header, self.max_length),
+                strict=True,
+            )
+        )
+        return {pointer: value for pointer, value in named.items() if value not in (AUTO, None) and value != {}}
+
+    def query(self) -> dict[str, str]:
+        """The same for an address: `{"set": '{"/data/format": "alpaca"}'}`, or nothing."""
+        values = self.values()
+        return {"set": orjson.dumps(values).decode()} if values else {}
+
+
+def from_query(text: str | None) -> dict[str, Any]:
+    """The values of an address again. Anything that is not of that kind is left out: addresses can be typed."""
+    try:
+        document = orjson.loads(text or "{}")
+    except ValueError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    return {pointer: document[pointer] for pointer in POINTERS if _fits(pointer, document.get(pointer))}
+
+
+def _fits(pointer: str, value: Any) -> bool:
+    match pointer:
+        case "/data/format":
+            return isinstance(value, str) and value in FORMATS
+        case "/data/mapping":
+            return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+        case "/data/encoding":
+            return value in ENCODINGS
+        case "/data/delimiter":
+            return isinstance(value, str) and value in DELIMITERS
+        case "/data/header":
+            return isinstance(value, bool)
+        case _:
+            return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def roles(format: str, recognised: str | None) -> tuple[str, ...]:
+    """The roles that columns can be given: those of the format, or of the one that was recognised."""
+    name = recognised if format == AUTO else format
+    return FORMATS[name].roles if name in FORMATS else ("prompt", "completion", "system")
+
+
+def differing(chosen: Mapping[str, str | None], recognised: Mapping[str, str]) -> dict[str, str]:
+    """The mapping that says what was chosen: only what is not recognised anyway."""
+    return {role: column for role, column in chosen.items() if column and column != recognised.get(role)}

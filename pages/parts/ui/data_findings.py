@@ -1,0 +1,181 @@
+"""The findings of a dataset: counts by kind, a table, downloads, and correcting rows in place."""
+
+import io
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import editing, findings, preview
+from pages.parts.escape import one_line
+from pages.parts.ui import data_change
+from pages.parts.ui.dataset import Chosen
+from spool.data import inspect, rejects
+from spool.data.export import export_csv, export_jsonl
+from spool.data.keep import Stored
+
+STATE = st.session_state
+KEPT = "keep_usable"
+LARGEST_BYTES = 100_000_000
+"""Streamlit keeps a download in the web process's memory: larger datasets are fetched from the server's disk."""
+
+
+def show(chosen: Chosen, report: dict[str, Any]) -> None:
+    """What is wrong with which row, and what can be done about it."""
+    counted = findings.counts(report)
+    if not counted:
+        st.markdown(":green[:material/check_circle:] :gray[Nothing was found in any row.]")
+        return
+    codes = st.pills(
+        "Kinds of findings",
+        list(counted),
+        selection_mode="multi",
+        format_func=lambda code: f"{findings.label(code)} · {counted[code]:,}",
+        key=f"codes/{chosen.key}",
+        label_visibility="collapsed",
+    )
+    found = findings.chosen(report, codes)
+    picked = _table(chosen, found, sum(counted[code] for code in codes or counted))
+    _downloads(chosen, found, report)
+    if chosen.fixed:
+        st.caption(f":material/lock: {chosen.fixed}")
+    elif picked:
+        _correct(chosen, report, picked)
+    else:
+        st.caption(":material/edit: Choose rows by the boxes on the left of the table to correct or drop them.")
+
+
+def _table(chosen: Chosen, found: list[dict[str, Any]], total: int) -> list[dict[str, Any]]:
+    """Draws the findings; gives those that are picked."""
+    table = findings.table(found)
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        height=min(420, 38 + 35 * max(1, len(table))),
+        alt="Findings by line",
+        key=f"findings/{chosen.key}/{sorted({each['code'] for each in found})}",
+        on_select="ignore" if chosen.fixed else "rerun",
+        selection_mode="multi-row",
+        column_config={
+            "line": st.column_config.NumberColumn("Line", width=70, format="%d"),
+            "file": st.column_config.TextColumn("File", width=120),
+            "kind": st.column_config.TextColumn("Kind", width=150),
+            "what": st.column_config.TextColumn("What", width="large"),
+            "done": st.column_config.TextColumn("The row is", width=100),
+        },
+    )
+    if len(table) < total:
+        st.caption(f"The first {len(table):,} of {total:,}. Choose a kind to see the others of it.")
+    if chosen.fixed:
+        return []
+    return [found[position] for position in event["selection"]["rows"] if position < len(found)]
+
+
+def _downloads(chosen: Chosen, found: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    name = chosen.title.replace(" (example)", "")
+    how = {name: value for name, value in chosen.how().items() if name != "max_length"}
+    unlearnable = findings.of_code(report, "no_trainable_tokens")
+    with st.container(horizontal=True, gap="small"):
+        if any(each["action"] == "dropped" for each in report["problems"]):
+            st.download_button(
+                "rejects.jsonl",
+                lambda: b"".join(rejects.rejects(chosen.path, **how, unlearnable=unlearnable)),
+                f"{name}-rejects.jsonl",
+                "application/x-ndjson",
+                icon=":material/download:",
+                help="The rows that are left out, each with its reason. Correct them and add them again.",
+                on_click="ignore",
+            )
+            if not chosen.fixed:
+                _add_corrected(chosen)
+        st.download_button(
+            "Findings as CSV",
+            lambda: findings.as_csv(found),
+            f"{name}-findings.csv",
+            "text/csv",
+            icon=":material/table:",
+            on_click="ignore",
+        )
+        if not chosen.fixed and any(each["action"] == "dropped" for each in report["problems"]):
+            steps = [{"step": KEPT, "format": chosen.reading.format, "mapping": chosen.reading.mapping}]
+            if st.button("Leave these rows out", icon=":material/filter_alt_off:", help="A new version without them."):
+                data_change.derive(chosen, steps, "The rows that cannot be used are gone.")
+
+
+def _add_corrected(chosen: Chosen) -> None:
+    with st.popover("Add corrected rows", icon=":material/playlist_add:"):
+        st.caption("A rejects.jsonl that you have corrected. A row that names its line takes that line's place.")
+        uploaded = st.file_uploader(
+            "Corrected rows", type=["jsonl", "ndjson", "json"], key=f"corrected/{chosen.key}",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        if uploaded is not None and st.button("Add them", type="primary"):
+            data_change.add_rows(chosen, uploaded.getvalue())
+
+
+def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]]) -> None:
+    """An editor over the picked rows, and the ways to keep what it says."""
+    where = editing.places(picked)
+    if not where:
+        st.caption("These findings are about the whole file, not about one row.")
+        return
+    records = inspect.records(chosen.path, {place["line"] for place in where}, chosen.reading.dialect)
+    rows = [editing.record_of(place, records) for place in where]
+    columns = list(report["columns"])
+    table = editing.table(rows, columns)
+    table.insert(0, editing.LINE, [place["line"] for place in where])
+    key = f"editor/{chosen.key}/{hash(str(where))}"
+    st.markdown("**Correct these rows**")
+    st.data_editor(
+        table,
+        hide_index=True,
+        disabled=[editing.LINE],
+        key=key,
+        alt="The picked rows, to be corrected",
+        column_config={
+            editing.LINE: st.column_config.NumberColumn("Line", width=70, format="%d", pinned=True),
+            **{column: st.column_config.TextColumn(one_line(column, 60), width="medium") for column in columns},
+        },
+    )
+    changed = STATE.get(key, {}).get("edited_rows", {})
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Save as a new version", type="primary", icon=":material/save:", disabled=not changed):
+            edits = editing.edits(changed, where, rows)
+            data_change.derive(chosen, [{"step": "edit", "edits": edits}], "Saved as a new version.")
+        some = f"these {len(where):,} rows" if len(where) > 1 else "this row"
+        if st.button(f"Drop {some}", icon=":material/delete:"):
+            data_change.derive(chosen, [{"step": "drop", "lines": where}], "Saved as a new version without them.")
+
+
+def first_rows(chosen: Chosen, columns: list[str]) -> pd.DataFrame:
+    """The first rows as text, by line."""
+    return preview.rows(inspect.head(chosen.path, preview.ROWS, chosen.reading.dialect), columns)
+
+
+def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
+    """The first rows as they stand in the file, and all of them to take along."""
+    table = first_rows(chosen, columns)
+    st.dataframe(
+        table,
+        height=min(460, 38 + 35 * max(1, len(table))),
+        column_config={"_index": st.column_config.NumberColumn("Line", width=60, format="%d")},
+        alt=f"First rows of {one_line(chosen.title)}",
+    )
+    if total and len(table) < total:
+        st.caption(f"The first {len(table):,} of {total:,} rows.")
+    if chosen.stored and chosen.stored.size_bytes <= LARGEST_BYTES:
+        with st.container(horizontal=True, gap="small"):
+            _export(chosen.stored, "JSONL", export_jsonl)
+            _export(chosen.stored, "CSV", export_csv)
+
+
+def _export(stored: Stored, kind: str, write: Callable[[Stored, BinaryIO], int]) -> None:
+    def data() -> bytes:
+        out = io.BytesIO()
+        write(stored, out)
+        return out.getvalue()
+
+    name = f"{stored.name}-{stored.version}.{kind.lower()}"
+    says = "No cell of it is run as a formula by a spreadsheet." if kind == "CSV" else None
+    st.download_button(f"All rows as {kind}", data, name, icon=":material/download:", help=says, on_click="ignore")

@@ -1,0 +1,224 @@
+"""The head of a dataset: its name and version, what was recognised, the verdict, and reading it differently."""
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import changes, findings, preview, quantities, reading, shelf, words
+from pages.parts.escape import md, one_line
+from pages.parts.reading import AUTO, ENCODINGS
+from pages.parts.ui import dataset, frame
+from pages.parts.ui.dataset import Chosen
+from spool.data.inspect import Inspection
+from spool.data.keep import Stored
+from spool.protocol.home import Home
+
+STATE = st.session_state
+LOOKS = {
+    "green": (st.success, ":material/check_circle:"),
+    "yellow": (st.warning, ":material/visibility:"),
+    "red": (st.error, ":material/block:"),
+}
+MODEL = "data-model"
+
+
+def title(chosen: Chosen, versions: list[Stored]) -> None:
+    """Name, version, base model and the way to Train, in one row that wraps on a phone."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        st.subheader(md(chosen.title, 80), anchor=False, width="content")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            if len(versions) > 1 and chosen.stored:
+                _version(chosen.stored, versions)
+            _model(chosen)
+            if st.button("Train on this", type="primary", icon=":material/model_training:"):
+                dataset.train(chosen)
+
+
+def _version(stored: Stored, versions: list[Stored]) -> None:
+    now = frame.now()
+    said = {each.version: f"{quantities.ago(each.added_at, now)} · {each.version[:6]}" for each in versions}
+    key = f"data-version-{stored.reference}"
+
+    def go() -> None:
+        st.query_params["dataset"] = f"{stored.name}@{STATE[key]}"
+
+    st.selectbox(
+        "Version",
+        list(said),
+        index=list(said).index(stored.version),
+        format_func=lambda version: said[version],
+        key=key,
+        on_change=go,
+        label_visibility="collapsed",
+        icon=":material/history:",
+        width=200,
+    )
+
+
+def _model(chosen: Chosen) -> None:
+    names = [base.name for base in shelf.bases(chosen.home)]
+    if names:
+        st.selectbox(
+            "Base model",
+            names,
+            key=MODEL,
+            label_visibility="collapsed",
+            icon=":material/deployed_code:",
+            help="Whose tokenizer counts, and whose chat template is shown.",
+            width=200,
+            persist_state="session",
+        )
+
+
+def recognised(chosen: Chosen, seen: Inspection) -> None:
+    """What the file was taken for, how surely, and where it comes from."""
+    report = seen.report
+    said = [preview.headline(report)] if report else []
+    if chosen.stored:
+        added = quantities.ago(chosen.stored.added_at, frame.now())
+        said.append(f":material/history: {md(changes.origin(chosen.stored), 300)} · {added}")
+    if said:
+        st.caption("  \n".join(said))
+    for notice in (report or {}).get("notices", []):
+        st.caption(f":material/info: {md(notice, 400)}")
+
+
+def verdict(chosen: Chosen, seen: Inspection) -> None:
+    """May one train on it? One sentence with its colour, or why the file cannot be judged."""
+    if seen.error:
+        hint = "Say below which column is which." if _columns(chosen, seen) else seen.error.get("hint") or ""
+        frame.show_error(chosen.named(seen.error["message"]), hint)
+    elif seen.report:
+        found = findings.verdict(seen.report)
+        draw, icon = LOOKS[found.color]
+        draw(f"{md(chosen.named(found.says), 600)}" + (f"  \n{md(found.hint, 400)}" if found.hint else ""), icon=icon)
+
+
+@st.fragment(run_every="1s")
+def progress(chosen: Chosen, shown: Inspection) -> None:
+    """A slim line while the file is still being judged; the page is drawn again when there is more to show."""
+    seen, _ = chosen.look_as_far_as_possible()
+    if seen.complete or (seen.report is not None and shown.report is None):
+        st.rerun()
+    share = min(1.0, seen.done / seen.total) if seen.total else 0.0
+    sampled = shown.report["statistics"]["sampled_rows"] if shown.report else None
+    first = f"Tokens and near repetitions below are from the first {sampled:,} rows. " if sampled else ""
+    st.progress(share, text=f":gray[{first}{(seen.stage or 'starting').capitalize()} …]")
+
+
+def numbers(report: dict[str, Any]) -> None:
+    tokens = report["tokens"]
+    with st.grid(4, min_column_width=130, gap="small"):
+        st.metric("Rows", quantities.count(report["rows"]), border=True)
+        st.metric("Usable", quantities.count(report["usable_rows"]), border=True, help="Rows that can be trained on.")
+        st.metric("Repeated", quantities.count(report["duplicates"]), border=True, help="Rows that stand there twice.")
+        st.metric(
+            "Longest row",
+            f"{tokens['max']:,}" if tokens else "–",
+            border=True,
+            help="In tokens of the base model, before anything is cut.",
+        )
+
+
+def differently(chosen: Chosen) -> None:
+    """Format, column roles and encoding as a person says them. Goes to Train with the data."""
+    plain = _plain(chosen)
+    with st.expander("Read it differently", icon=":material/tune:", expanded=plain.error is not None):
+        if plain.report is None and plain.error is None:
+            st.caption("What it is, is still being found out.")
+            return
+        columns = _columns(chosen, plain)
+        with st.grid(2, min_column_width=220):
+            st.selectbox(
+                "Format",
+                [AUTO, *words.FORMATS],
+                format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
+                key=f"format/{chosen.key}",
+                persist_state="session",
+            )
+            if plain.report is None or plain.report["container"] in ("csv", "tsv"):
+                for name, label, options in (
+                    ("delimiter", "Delimiter", reading.DELIMITERS),
+                    ("header", "The first line", reading.HEADERS),
+                ):
+                    st.selectbox(
+                        label,
+                        list(options),
+                        format_func=options.__getitem__,
+                        key=f"{name}/{chosen.key}",
+                        persist_state="session",
+                    )
+            st.selectbox(
+                "Encoding",
+                ENCODINGS,
+                format_func=lambda name: "As detected" if name == AUTO else name,
+                key=f"encoding/{chosen.key}",
+                persist_state="session",
+            )
+        recognised_roles = (plain.report or {}).get("mapping", {})
+        offered = reading.roles(chosen.reading.format, (plain.report or {}).get("format"))
+        with st.grid(3, min_column_width=160):
+            for role in offered:
+                st.selectbox(
+                    role.replace("_", " ").capitalize(),
+                    columns,
+                    index=columns.index(recognised_roles[role]) if recognised_roles.get(role) in columns else None,
+                    format_func=lambda name: one_line(name, 60),
+                    placeholder="no column",
+                    key=f"role/{role}/{chosen.key}",
+                    persist_state="session",
+                )
+        _said(chosen, plain)
+
+
+def _said(chosen: Chosen, plain: Inspection) -> None:
+    others = (plain.report or {}).get("alternatives", [])
+    if others:
+        listed = ", ".join(f"{words.format_name(o['format'])} ({quantities.percent(o['confidence'])})" for o in others)
+        st.caption(f"It could also be: {md(listed, 300)}.")
+    values = chosen.reading.values()
+    if values:
+        told = ", ".join(f"{pointer[1:].replace('/', '.')} = {value}" for pointer, value in values.items())
+        st.caption(f"A job gets this too: {md(told, 400)}")
+
+
+def stated(chosen: Chosen) -> reading.Reading:
+    """What the widgets of `differently` say, read before they are drawn."""
+    key = chosen.key
+    format = STATE.get(f"format/{key}") or AUTO
+    found = _plain(chosen)
+    recognised_roles = (found.report or {}).get("mapping", {})
+    offered = reading.roles(format, (found.report or {}).get("format"))
+    picked = {role: STATE.get(f"role/{role}/{key}") for role in offered}
+    return reading.Reading(
+        format,
+        reading.differing(picked, recognised_roles),
+        STATE.get(f"encoding/{key}") or AUTO,
+        STATE.get(f"delimiter/{key}") or AUTO,
+        STATE.get(f"header/{key}", AUTO),
+        STATE.get(f"max-length/{key}"),
+    )
+
+
+def _plain(chosen: Chosen) -> Inspection:
+    """What is known of the same file as it is recognised without anybody's word."""
+    return replace(chosen, reading=reading.Reading()).look_as_far_as_possible()[0]
+
+
+def _auto(plain: Inspection) -> str:
+    return f"As recognised: {words.format_name(plain.report['format'])}" if plain.report else "Not recognised"
+
+
+def _columns(chosen: Chosen, plain: Inspection) -> list[str]:
+    if plain.report:
+        return list(plain.report["columns"])
+    summary = (chosen.stored.report or {}) if chosen.stored else {}
+    return list(summary.get("columns") or [])
+
+
+def model(home: Home) -> str | None:
+    """The base model that was chosen, else the first on this server."""
+    names = [base.name for base in shelf.bases(home)]
+    asked = STATE.get(MODEL)
+    return asked if asked in names else next(iter(names), None)

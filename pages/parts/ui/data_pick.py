@@ -1,0 +1,96 @@
+"""Which dataset: the upload box, the list with the newest first, and the example."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import quantities
+from pages.parts.escape import md
+from pages.parts.ui import frame
+from spool.data import keep
+from spool.data.keep import Stored
+from spool.protocol.errors import DataError
+from spool.protocol.home import Home
+
+STATE = st.session_state
+TALL = 9
+"""More datasets than this scroll in a box of their own."""
+
+
+def upload(home: Home) -> None:
+    """Keeps dropped files, each under its name. The box is made anew afterwards, which frees the uploads' memory."""
+    STATE.setdefault("upload-number", 0)
+    files = st.file_uploader(
+        "Drop files here: CSV, TSV, JSON, JSONL, TXT or Parquet, also gzipped or zipped",
+        accept_multiple_files=True,
+        key=f"upload-{STATE['upload-number']}",
+        help="One row an example. Format and columns are recognised by what is in them; nothing leaves this server.",
+    )
+    for message, hint in STATE.get("upload-errors", []) if not files else []:
+        frame.show_error(message, hint)
+    if not files:
+        return
+    errors = []
+    for file in files:
+        with st.spinner(f"Reading {md(file.name, 80)} …"):
+            error = _kept(home, file)
+        errors += [error] if error else []
+    STATE["upload-errors"] = errors
+    STATE["upload-number"] += 1
+    st.rerun()
+
+
+def _kept(home: Home, file: Any) -> tuple[str, str] | None:
+    """Stores one upload and shows it next; gives what was wrong with it in words."""
+    try:
+        stored = keep.add(home, keep.clean_name(file.name), file.name, file)
+    except DataError as error:
+        return error.message, error.hint
+    except OSError as error:
+        return f"{file.name} could not be stored: {error.strerror}.", "Check the disk of the data home."
+    st.query_params["dataset"] = stored.name
+    return None
+
+
+def offered(home: Home) -> dict[str, Stored | None]:
+    """Datasets by name, the newest first, each with its newest version; the example, which is None, comes last."""
+    found: dict[str, Stored | None] = {}
+    for stored in sorted(keep.list_datasets(home), key=lambda each: each.added_at, reverse=True):
+        found.setdefault(stored.name, stored)
+    if Path(frame.EXAMPLE).is_file():
+        found[frame.EXAMPLE] = None
+    return found
+
+
+def pick(datasets: dict[str, Stored | None]) -> str:
+    """The list. What is chosen goes into the address (`/data?dataset=NAME`)."""
+    asked = st.query_params.get("dataset", "").partition("@")[0]
+    STATE["data-pick"] = asked if asked in datasets else next(iter(datasets))
+
+    def go() -> None:
+        st.query_params["dataset"] = STATE["data-pick"]
+
+    with st.container(height=560 if len(datasets) > TALL else "content", border=False):
+        return st.radio(
+            "Datasets",
+            list(datasets),
+            captions=[_caption(stored) for stored in datasets.values()],
+            format_func=lambda name: md(f"{Path(name).stem} (example)" if name == frame.EXAMPLE else name, 60),
+            key="data-pick",
+            on_change=go,
+        )
+
+
+def _caption(stored: Stored | None) -> str:
+    if stored is None:
+        return "messages to JSON"
+    return f"{stored.rows:,} rows · {quantities.ago(stored.added_at, frame.now())}"
+
+
+def version(home: Home, name: str, newest: Stored) -> Stored:
+    """The version that the address asks for (`?dataset=NAME@VERSION`), else the newest one."""
+    asked, _, wanted = st.query_params.get("dataset", "").partition("@")
+    if asked != name or not wanted:
+        return newest
+    return next((each for each in keep.versions(home, name) if each.version == wanted), newest)

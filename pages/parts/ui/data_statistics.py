@@ -1,0 +1,73 @@
+"""A dataset in charts: each with one sentence that says what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import altair as alt
+import streamlit as st
+from spool.data.language import name as language_name
+
+from pages.parts import data_charts as charts
+from pages.parts.escape import md
+from pages.parts.ui.dataset import Chosen
+
+
+def show(chosen: Chosen, report: dict[str, Any]) -> None:
+    """Lengths across the page, the others in two columns."""
+    found = report["statistics"]
+    note = charts.sample_note(found["sampled_rows"])
+    if note:
+        st.caption(f":material/functions: {md(note)}")
+    if sum(found["lengths"]["counts"]):
+        says = charts.lengths_say(found["lengths"], report["tokens"], report["rows"])
+        _card("How long the rows are", says, charts.lengths(found["lengths"]), "lengths", chosen)
+    with st.grid(2, min_column_width=300):
+        for title, says, chart, name in _small(report):
+            _card(title, says, chart, name, chosen)
+    repeated = found["top_duplicates"]
+    if repeated:
+        with st.container(border=True):
+            st.markdown("**What repeats most**")
+            st.caption(md(charts.duplicates_say(repeated), 300))
+            _table(repeated)
+
+
+def _small(report: dict[str, Any]) -> list[tuple[str, str, alt.LayerChart | alt.Chart, str]]:
+    """The charts that say something about this data: (title, sentence, chart, name)."""
+    found = report["statistics"]
+    named: Callable[[str], str] = language_name
+    drawn: list[tuple[str, str, alt.LayerChart | alt.Chart, str]] = []
+    share = report["supervised_fraction"]
+    if share is not None:
+        drawn.append(("What is learned from", charts.supervised_say(share), charts.supervised(share), "supervised"))
+    if found["labels"]:
+        drawn.append(("Labels", charts.labels_say(found["labels"]), charts.labels(found["labels"]), "labels"))
+    if found["turns"]:
+        drawn.append(
+            ("Turns in a conversation", charts.turns_say(found["turns"]), charts.turns(found["turns"]), "turns")
+        )
+    if found["languages"]:
+        says = charts.languages_say(found["languages"], named)
+        drawn.append(("Languages", says, charts.languages(found["languages"], named), "languages"))
+    return drawn
+
+
+def _card(title: str, says: str, chart: alt.LayerChart | alt.Chart, name: str, chosen: Chosen) -> None:
+    with st.container(border=True, height="stretch"):
+        st.markdown(f"**{title}**")
+        st.caption(md(says, 300))
+        st.altair_chart(chart, key=f"chart-{name}-{chosen.key}", alt=says)
+
+
+def _table(repeated: list[dict[str, Any]]) -> None:
+    most = max(each["times"] for each in repeated)
+    st.dataframe(
+        charts.duplicates(repeated),
+        hide_index=True,
+        alt="The rows that repeat most",
+        column_config={
+            "line": st.column_config.NumberColumn("First line", width=80, format="%d"),
+            "text": st.column_config.TextColumn("Text", width="large"),
+            "times": st.column_config.ProgressColumn("Times", format="%d", min_value=0, max_value=most, width=120),
+        },
+    )
