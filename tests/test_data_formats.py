@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from spool.data.examples import Example, to_example
 from spool.data.formats import Layout, recognise
-from spool.data.judge import judge
 from spool.data.read import read
+from spool.data.scan import examples, scan
 from spool.data.table import Problem, Record, Table
 from spool.protocol.errors import DataError
 
@@ -108,6 +108,11 @@ def test_part_of_a_mapping() -> None:
     assert layout.format == "preference"
 
 
+def test_a_prompt_alone_is_no_plain_text() -> None:
+    with pytest.raises(DataError, match="columns: Frage, Antwort"):
+        recognise(table([{"Frage": "a", "Antwort": "b"}]), mapping={"prompt": "Frage"})
+
+
 def test_wrong_mappings() -> None:
     rows = table([{"Frage": "a", "Antwort": "b"}])
     with pytest.raises(DataError) as error:
@@ -145,20 +150,21 @@ def test_examples(row: dict[str, Any], expected: list[tuple[str, str]]) -> None:
 
 def test_chats_of_every_dialect() -> None:
     def of(name: str) -> tuple[list[list[tuple[str, str]]], list[tuple[int, str]]]:
-        judged = judge(FILES / name)
-        return [turns(each) for each in judged.examples], [(p.line, p.code) for p in judged.problems]
+        found = scan(FILES / name)
+        dropped = [(p.line, p.code) for p in found.tally.findings.sorted() if p.action == "dropped"]
+        return [turns(each) for each in examples(found)], dropped
 
     good, problems = of("openai_messages.jsonl")
     assert good[1] == [("system", "Be nice."), ("user", "Hi"), ("assistant", "Hello 👋")]
     assert good[2] == [("user", "Hi"), ("assistant", "Hello")]
     assert good[3] == [("user", "Parts joined"), ("assistant", "ok")]
-    assert [code for _, code in problems] == [
-        *("wrong_type", "bad_roles", "bad_roles", "bad_roles", "special_token_in_text")
-    ]
+    assert [code for _, code in problems] == [*("wrong_type", "wrong_type", "bad_roles", "special_token_in_text")]
+    assert good[5] == [("user", "a\n\nb"), ("assistant", "c")]
     good, problems = of("sharegpt.json")
     assert good[0][0] == ("system", "Be kind.")
     assert good[1] == [("user", "2+2?"), ("assistant", "4")]
-    assert [code for _, code in problems] == ["bad_roles", "no_answer", "no_answer", "bad_roles", "empty_field"]
+    assert good[2] == [("user", "Use it\n\n```tool_output\n42\n```"), ("assistant", "done")]
+    assert [code for _, code in problems] == ["bad_roles", "no_answer", "no_answer", "empty_field"]
     good, problems = of("google_contents.jsonl")
     assert good[0] == [("system", "Sort the ticket."), ("user", "Broken screen"), ("assistant", "hardware")]
     assert not problems
@@ -173,8 +179,7 @@ def test_chats_of_every_dialect() -> None:
 
 
 def test_weight_zero_is_kept() -> None:
-    judged = judge(FILES / "openai_messages.jsonl")
-    messages = judged.examples[4].messages
+    messages = list(examples(scan(FILES / "openai_messages.jsonl")))[4].messages
     assert messages is not None
     assert [message.get("weight") for message in messages] == [None, 0, None, None]
     only = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}

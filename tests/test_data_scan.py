@@ -28,7 +28,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 LONG = (
     "My order of the seventh of May arrived with a broken lid, and the shop around the corner would not take it back,"
 )
-LONG += " although the person at the counter had told me on the phone the day before that they always do this for customers."
+LONG += " although the person at the counter had told me on the phone the day before that they do this for everybody."
 
 
 def mixed(path: Path, count: int, seed: int = 0) -> Path:

@@ -59,13 +59,16 @@ def rows(lines: Lines, head: str, ending: str, file: str, limits: Limits, delimi
     named = not _headerless(sample) if header is None else header
     width = _width(sample)
     if width > limits.max_columns:
-        message = f"it has {width:,} columns or more; at most {limits.max_columns:,} are read."
+        message = f"the table has {width:,} columns or more; at most {limits.max_columns:,} are read."
         raise DataError(message, "Is the delimiter right? Keep the columns that are needed.", "too_many_columns")
-    columns = _names(sample[0]) if named and sample else [f"column {n}" for n in range(1, width + 1)]
+    columns = [f"column {n}" for n in range(1, width + 1)]
+    if named and sample:
+        columns = _names([""] + sample[0] if _numbered(sample) else sample[0])
     spoken = NAMES.get(delimiter, f"separated by {delimiter!r}")
     note = f"{spoken}, the first line names the columns" if named else f"{spoken}, no line with column names"
     cells = _cells(iter(lines), 1 if stated else 0, options, limits.row_bytes)
-    return Rows("tsv" if delimiter == "\t" else "csv", note, _table(cells, columns, named, file), columns)
+    container = "tsv" if delimiter == "\t" else "csv"
+    return Rows(container, note, _table(cells, columns, named, file), columns, delimiter, named)
 
 
 def looks_delimited(head: str, strict: bool) -> bool:
@@ -81,6 +84,8 @@ def looks_delimited(head: str, strict: bool) -> bool:
     header = next((cells for cells in reader if cells), [])
     if len(header) < 2:
         return False
+    if delimiter == "\t" and header[0].strip() and len(_whole_lines(head)) > 3:
+        return True  # prose has no tabs, and not the same number in every line
     names = [name.strip().lower() for name in header]
     if strict or delimiter == "|":
         return all(plain(name) in KNOWN_NAMES for name in names)
@@ -167,7 +172,7 @@ def _headerless(sample: list[list[str]]) -> bool:
     if not sample:
         return False
     first, body = sample[0], sample[1:SAMPLE_ROWS]
-    if any(plain(cell) in KNOWN_NAMES for cell in first):
+    if any(plain(cell) in KNOWN_NAMES for cell in first) or _names_numbers(first, body):
         return False
     if any(map(_reads_like_data, first)):
         return True
@@ -175,11 +180,30 @@ def _headerless(sample: list[list[str]]) -> bool:
     return bool(again)
 
 
+def _names_numbers(first: list[str], body: list[list[str]]) -> bool:
+    """Whether the first line has words over columns of numbers, or leaves the place over the rows' names empty."""
+    if not body or any(_is_number(cell) for cell in first if cell.strip()):
+        return bool(body) and not first[0].strip() and all(row[0].strip() for row in body)
+    columns = [[row[place] for row in body if place < len(row)] for place in range(len(first))]
+    over_numbers = any(f.strip() and c and all(map(_is_number, c)) for f, c in zip(first, columns, strict=True))
+    return over_numbers or (not first[0].strip() and all(row[0].strip() for row in body))
+
+
+def _numbered(sample: list[list[str]]) -> bool:
+    """Whether each row begins with its number and the header has no name for that, as R writes tables."""
+    header, body = sample[0], sample[1:SAMPLE_ROWS]
+    counted = [row[0] for row in body if len(row) == len(header) + 1 and row[0].isdecimal()]
+    return bool(body) and counted == [str(number) for number in range(1, len(body) + 1)]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[-+]?[\d.,]+%?", cell.strip()))
+
+
 def _reads_like_data(cell: str) -> bool:
     cell = cell.strip()
-    number = re.fullmatch(r"[-+]?[\d.,]+%?", cell)
     sentence = " " in cell and cell[-1] in ".!?…"
-    return bool(number or sentence or "\n" in cell or len(cell) > 60)
+    return bool(_is_number(cell) or sentence or "\n" in cell or len(cell) > 60)
 
 
 def _width(sample: list[list[str]]) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from spool.data import content
-from spool.data.formats import Layout
+from spool.data.formats import Layout, is_true
 from spool.data.table import Problem, Record
-from spool.data.turns import RowError, as_turns, conversation, kind
+from spool.data.turns import Repairs, RowError, alternating, as_turns, as_written, conversation, kind
 from spool.data.turns import content as said
 
 # With these in a row's text anybody who writes rows could open and close turns of their own. <unk> is harmless and
@@ -22,6 +22,7 @@ CONTROL_MARKERS = (
 _MARKERS = re.compile("|".join(map(re.escape, CONTROL_MARKERS)))
 # Anthropic's hh-rlhf and its kin write a whole dialogue into one string.
 _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
 # How a row that was made from another says so (spool/data/augment.py).
@@ -55,12 +56,13 @@ def question_number(text: str | bytes) -> int:
 def to_example(record: Record, layout: Layout) -> Example | Problem:
     """The example of a row, or the problem that drops it."""
     try:
-        repairs: list[tuple[str, str]] = []
+        repairs: Repairs = []
         if layout.format == "text":
             text = _repaired(_text(record, layout, "text"), repairs)
             _check_text(text, "the text")
             return Example(record.line, None, text, tuple(repairs))
-        messages = _messages(record, layout)
+        _check_desirable(record, layout)
+        messages = conversation(_turns(record, layout), *_around(record, layout), repairs)
         for message in messages:
             message["content"] = _repaired(message["content"], repairs)
             _check_text(message["content"], f"the {message['role']} turn")
@@ -80,17 +82,32 @@ def _repaired(text: str, repairs: list[tuple[str, str]]) -> str:
     return text
 
 
-def _messages(record: Record, layout: Layout) -> list[dict[str, Any]]:
-    system = _optional(record, layout, "system")
+def _check_desirable(record: Record, layout: Layout) -> None:
+    """KTO files hold bad answers as well: those must not be learned."""
+    column = layout.roles.get("desirable")
+    if column is not None and is_true(record.value.get(column)) is False:
+        raise RowError("not_desirable", f"the field {column!r} says that this is a bad answer, not to be learned.")
+
+
+def _around(record: Record, layout: Layout) -> tuple[str | None, Any]:
+    """(system turn, definitions of tools) from columns of their own, or beside the turns of a cell."""
+    tools = record.value.get(layout.roles["tools"]) if "tools" in layout.roles else None
+    asked = record.value.get(layout.roles.get("prompt", ""))
+    if tools is None and isinstance(asked, dict):  # OpenAI's preference rows
+        tools = asked.get("tools")
+    return _optional(record, layout, "system"), tools
+
+
+def _turns(record: Record, layout: Layout) -> list[dict[str, Any]]:
     if layout.format in ("messages", "sharegpt"):
         role = "messages" if layout.format == "messages" else "conversations"
-        turns = as_turns(_required(record, layout, role))
+        value = _required(record, layout, role)
+        turns = as_turns(value) or alternating(value)
         if turns is None:
-            value = record.value[layout.roles[role]]
             raise RowError(*_not_turns(layout.roles[role], value))
-        return conversation(turns, system)
+        return turns
     if layout.format == "preference":
-        return _preferred(record, layout, system)
+        return _preferred(record, layout)
     asking, answering = {
         "alpaca": ("instruction", "output"),
         "question_answer": ("question", "answer"),
@@ -100,37 +117,58 @@ def _messages(record: Record, layout: Layout) -> list[dict[str, Any]]:
     answer = _required(record, layout, answering)
     before = as_turns(_required(record, layout, asking))
     if before is not None and layout.format == "prompt_completion":
-        after = as_turns(answer) or [{"role": "assistant", "content": _answer(record, layout, answering)}]
-        return conversation(before + after, system)
+        return before + (as_turns(answer) or [{"role": "assistant", "content": _answer(record, layout, answering)}])
     prompt = _text(record, layout, asking)
     if layout.format == "alpaca" and (extra := _optional(record, layout, "input")):
         prompt = f"{prompt.strip()}\n\n{extra}"
     if layout.format == "question_answer" and (extra := _optional(record, layout, "context")):
         prompt = f"{extra.strip()}\n\n{prompt}"
-    return conversation(_pair(prompt, _answer(record, layout, answering)), system)
+    return _history(record, layout) + _pair(prompt, _answer(record, layout, answering))
 
 
-def _preferred(record: Record, layout: Layout, system: str | None) -> list[dict[str, Any]]:
+def _history(record: Record, layout: Layout) -> list[dict[str, Any]]:
+    """What was said before: turns, or pairs of a question and its answer."""
+    value = record.value.get(layout.roles["history"]) if "history" in layout.roles else None
+    if isinstance(value, str):
+        value = as_written(value) if value.strip() else None
+    if not value:
+        return []
+    if turns := as_turns(value):
+        return turns
+    if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        return [turn for pair in value for turn in _pair(*pair)]
+    raise RowError("wrong_type", f"the field {layout.roles['history']!r} holds no pairs of a question and its answer.")
+
+
+def _preferred(record: Record, layout: Layout) -> list[dict[str, Any]]:
     """The conversation with the chosen answer; the prompt may stand in its own column or inside `chosen`."""
     chosen = _required(record, layout, "chosen")
-    answer = as_turns(chosen)
+    answer = as_turns([chosen] if isinstance(chosen, dict) else chosen)
     prompt = record.value.get(layout.roles["prompt"]) if "prompt" in layout.roles else None
-    asked = as_turns(prompt)
+    asked = as_turns(prompt) or _transcript(prompt, ends_open=True)
     if answer is not None:
         begins_with_user = answer[0].get("role", answer[0].get("from")) not in ("assistant", "gpt", "model")
         if begins_with_user:
-            return conversation(answer, system)
-        return conversation((asked or _pair(_text(record, layout, "prompt"), "")[:1]) + answer, system)
+            return answer
+        return (asked or _pair(_text(record, layout, "prompt"), "")[:1]) + answer
     if asked is not None:
-        return conversation([*asked, {"role": "assistant", "content": _answer(record, layout, "chosen")}], system)
-    if not prompt and isinstance(chosen, str) and len(parts := _TRANSCRIPT.split(chosen)) > 1:
-        roles = {"Human": "user", "Assistant": "assistant"}
-        pairs = zip(parts[1::2], parts[2::2], strict=True)
-        return conversation([{"role": roles[name], "content": said} for name, said in pairs], system)
-    return conversation(_pair(_text(record, layout, "prompt"), _answer(record, layout, "chosen")), system)
+        return [*asked, {"role": "assistant", "content": _answer(record, layout, "chosen")}]
+    if not prompt and (turns := _transcript(chosen)):
+        return turns
+    return _pair(_text(record, layout, "prompt"), _answer(record, layout, "chosen"))
 
 
-def _pair(prompt: str, answer: str) -> list[dict[str, Any]]:
+def _transcript(text: Any, ends_open: bool = False) -> list[dict[str, Any]] | None:
+    """The turns of a dialogue in one string. One that ends open leaves its last answer to be given."""
+    parts = _TRANSCRIPT.split(text) if isinstance(text, str) else []
+    turns = [{"role": SPEAKERS[name], "content": said} for name, said in zip(parts[1::2], parts[2::2], strict=True)]
+    if not ends_open:
+        return turns or None
+    open_end = len(turns) > 1 and turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip()
+    return turns[:-1] if open_end else None
+
+
+def _pair(prompt: Any, answer: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
@@ -164,7 +202,10 @@ def _answer(record: Record, layout: Layout, role: str) -> str:
     """The answer as text; an object or a list becomes compact JSON, a number or a truth value its JSON text."""
     value = _required(record, layout, role)
     if isinstance(value, str):
-        return value
+        printed = as_written(value) if layout.format == "question_answer" and value[:2] in ("{'", '{"') else None
+        if not (isinstance(printed, dict) and "answer_start" in printed):
+            return value
+        value = printed  # SQuAD's answers in a CSV cell
     if layout.format == "question_answer":
         several = value.get("text") if isinstance(value, dict) and "answer_start" in value else value  # SQuAD
         if isinstance(several, list) and several and all(isinstance(each, str) for each in several):

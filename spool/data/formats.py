@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spool.data.roles import ANSWERING, ASKING, CHATTING, COMMON, FORMATS, KNOWN_NAMES, NAMES, ROLES, plain
+from spool.data.roles import ANSWERING, ASKING, CHATTING, COMMON, FORMATS, KNOWN_NAMES, NAMES, ROLES, TALKS, plain
 from spool.data.table import Table
-from spool.data.turns import as_turns, speaks_sharegpt
+from spool.data.turns import alternating, are_spoken, as_turns, speaks_sharegpt
 from spool.protocol.errors import DataError
 
 SAMPLE_ROWS = 200
@@ -64,13 +64,15 @@ def _candidates(table: Table, fixed: dict[str, str]) -> list[Layout]:
         roles = roles or _named_roles(name, table.columns, fixed)
         if roles is None:
             continue
+        if "desirable" not in fixed and not _says_yes_or_no(table, roles.get("desirable")):
+            roles.pop("desirable", None)
         filled = _filled(table, [roles[role] for role in FORMATS[name].required])
         confidence = _name_score(name, roles, table, fixed) * (0.5 + 0.5 * filled)
         if name in ("messages", "sharegpt") and chats.get(roles[FORMATS[name].required[0]]) != (name == "sharegpt"):
             confidence *= 0.5  # by its name only: the column holds no turns, or those of the other dialect
         found.append((-round(confidence, 2), order, Layout(name, roles, round(confidence, 2))))
     alone = len(table.columns) == 1 and plain(table.columns[0]) not in KNOWN_NAMES
-    if not found and not fixed and alone:
+    if not found and not fixed and alone and any(isinstance(r.value.get(table.columns[0]), str) for r in table.records):
         found.append((-0.5, 0, Layout("text", {"text": table.columns[0]}, 0.5)))
     if not found and not fixed and _nameless(table) and (roles := _text_and_label(table)):
         found.append((-0.5, 0, Layout("label", roles, 0.5)))
@@ -98,6 +100,8 @@ def _fixed(role: str, name: str, fixed: dict[str, str]) -> str | None:
     """What the mapping says for a role, also under the name that the same role has in another format."""
     if role in fixed:
         return fixed[role]
+    if name == "text":  # a prompt alone is a prompt without its answer, no plain text
+        return None
     for family in (ASKING, ANSWERING, CHATTING):
         if role in family:
             own = set(FORMATS[name].roles)
@@ -111,8 +115,9 @@ def _chat_columns(table: Table) -> dict[str, bool]:
     for column in table.columns[:200]:
         values = [record.value.get(column) for record in table.records[:SAMPLE_ROWS]]
         filled = [value for value in values if value not in (None, "", [])]
-        chats = [turns for value in filled if (turns := as_turns(value))]
-        if filled and len(chats) * 2 >= len(filled):
+        by_name = plain(column) in TALKS
+        chats = [turns for value in filled if (turns := as_turns(value) or (alternating(value) if by_name else None))]
+        if filled and len(chats) * 2 >= len(filled) and any(map(are_spoken, chats)):
             found[column] = sum(map(speaks_sharegpt, chats)) * 2 >= len(chats)
     return found
 
@@ -132,8 +137,7 @@ def _chat_roles(name: str, table: Table, chats: dict[str, bool], fixed: dict[str
         return None
     if column is None:
         return None
-    system = _named_roles("messages", [each for each in table.columns if each != column], {"messages": column})
-    return {role: column} | {r: c for r, c in (system or {}).items() if r == "system"}
+    return _named_roles(name, table.columns, {**fixed, role: column})
 
 
 def _name_score(name: str, roles: dict[str, str], table: Table, fixed: dict[str, str]) -> float:
@@ -157,6 +161,20 @@ def _filled(table: Table, columns: list[str]) -> float:
     sample = table.records[:SAMPLE_ROWS]
     good = sum(all(record.value.get(column) not in (None, "") for column in columns) for record in sample)
     return good / max(1, len(sample))
+
+
+def _says_yes_or_no(table: Table, column: str | None) -> bool:
+    """Whether a column says of every sampled row that it is good or bad (KTO), and not what kind it is."""
+    said = [record.value.get(column) for record in table.records[:SAMPLE_ROWS]] if column else []
+    said = [value for value in said if value is not None]
+    return bool(said) and all(is_true(value) is not None for value in said)
+
+
+def is_true(value: Any) -> bool | None:
+    """True or false, also as CSV has it; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def _checked_mapping(table: Table, mapping: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spool.data import delimited, json_rows, parquet, plain_text
+from spool.data import delimited, json_document, json_rows, parquet, plain_text
 from spool.data.limits import DEFAULT, Limits
 from spool.data.source import (
     GZIP,
@@ -62,6 +62,8 @@ class Reading:
         self._waiting: list[Record | Problem] = []
         self.encoding, first = self._open(self.source.parts[0])
         self.container, self.note = first.container, first.note
+        self.found = Dialect(self._codec, first.delimiter or "", first.header)
+        """How the first file is read, with every auto resolved; delimiter "" and header None where it is no table."""
         if self.source.kind != "file":
             count = len(self.source.parts)
             self.note = f"{count} files of a {self.source.kind}; {self.note}" if count > 1 else self.note
@@ -70,8 +72,10 @@ class Reading:
         self._items = self._all(first)
 
     def __iter__(self) -> Iterator[Record | Problem]:
-        waiting, self._waiting = self._waiting, []
-        return chain(waiting, self._items)
+        # handed over, not shared: a cycle would keep the file open until the garbage is collected
+        waiting, items = self._waiting, self._items
+        self._waiting, self._items = [], iter(())
+        return chain(waiting, items)
 
     @property
     def columns(self) -> list[str]:
@@ -118,12 +122,17 @@ class Reading:
         magic = _magic(part, self.source)
         if magic.startswith(parquet.MAGIC):
             file = open_regular(part.path) if part.path else parquet.unpacked(io.BufferedReader(stream))
+            self._codec = "utf-8"
             return "binary", parquet.rows(file, name, part.name, self._budget)
         refuse_other_kinds(magic, name)
+        if part.ending == ".parquet" and magic:
+            message = f"{name} is not Parquet: it does not begin with {parquet.MAGIC.decode()}."
+            raise DataError(message, "Is it cut short, or named wrongly? Write or copy it again.")
         if magic.startswith((GZIP, ZIP)):
             raise DataError(f"{name} is an archive inside an archive.", "Unpack it one level.", "bad_archive")
         with io.BufferedReader(part.open(self.source.budget()), BLOCK_BYTES) as survey:
             encoding = detect(survey, name, self.dialect.encoding)
+        self._codec = encoding.codec
         head = self._head(part, encoding, name)
         if encoding.notice:
             self.notices.append(encoding.notice if not part.name else f"{part.name}: {encoding.notice}")
@@ -155,7 +164,7 @@ class Reading:
         if container == "json":
             stream.read(encoding.mark_bytes)
             text = io.TextIOWrapper(stream, encoding.codec, encoding.errors, newline="")
-            rows = json_rows.document(text.read, encoding, part.name, limits)
+            rows = json_document.document(text.read, encoding, part.name, limits)
         elif container == "jsonl" and encoding.codec == "utf-8" and ("\n" in head or "\r" not in head):
             stream.read(encoding.mark_bytes)
             rows = json_rows.lines(byte_lines(stream, encoding.mark_bytes, limits.row_bytes), part.name)
@@ -264,12 +273,14 @@ def _container(head: str, ending: str, name: str) -> str:
     lines = [line for line in islice(_lines(head), 200) if line.strip()]
     lines = (lines if whole or len(lines) < 2 else lines[:-1])[:50]
     objects = sum(map(json_rows.is_row, lines))
-    start = head.lstrip()[:1]
+    start = json_document.SPACE.sub("", head, count=1)[:1]
     if len(lines) > 1 and objects * 2 >= len(lines):
         return "jsonl"
     if start in ("{", "["):
-        if ending in (".jsonl", ".ndjson"):
+        if ending in (".jsonl", ".ndjson") and (objects or len(lines) < 2 or lines[0].rstrip()[-1] in "}]"):
             return "jsonl"
+        if ending in (".jsonl", ".ndjson"):  # one object over several lines, or a list of them
+            return "json"
         if whole and json_rows.is_row(head):
             return "json"
         if ending == ".json" or re.match(r'\s*(\[\s*[\[{"]|\{\s*")', head):

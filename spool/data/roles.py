@@ -22,45 +22,63 @@ class Format:
 
 # In this order where two fit equally well.
 FORMATS = {
-    "preference": Format(("chosen", "rejected"), ("prompt", "system")),
-    "messages": Format(("messages",), ("system",)),
-    "sharegpt": Format(("conversations",), ("system",)),
-    "alpaca": Format(("instruction", "output"), ("input", "system")),
-    "question_answer": Format(("question", "answer"), ("context", "system")),
-    "prompt_completion": Format(("prompt", "completion"), ("system",)),
+    "preference": Format(("chosen", "rejected"), ("prompt", "system", "tools")),
+    "messages": Format(("messages",), ("system", "tools", "desirable")),
+    "sharegpt": Format(("conversations",), ("system", "tools", "desirable")),
+    "alpaca": Format(("instruction", "output"), ("input", "system", "history", "desirable")),
+    "question_answer": Format(("question", "answer"), ("context", "system", "history")),
+    "prompt_completion": Format(("prompt", "completion"), ("system", "history", "tools", "desirable")),
     "label": Format(("text", "label")),
     "text": Format(("text",)),
 }
 
 SYSTEM = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
+TOOLS = ("tools", "functions")
+HISTORY = ("history",)
+# KTO: whether the answer is a good one. Counts only where the column holds nothing but true and false.
+DESIRABLE = ("label", "kto_tag", "tag", "desirable", "is_desirable")
 TEXT = ("text", "content", "body", "document", "passage", "paragraph", "sentence", "story", "article", "page_content")
 
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "preference": {
-        "chosen": ("chosen", "preferred", "accepted", "chosen_response", "preferred_output", "response_chosen"),
-        "rejected": ("rejected", "dispreferred", "rejected_response", "non_preferred_output", "response_rejected"),
-        "prompt": ("prompt", "question", "instruction", "input", "query"),
+        "chosen": (
+            *("chosen", "preferred", "accepted", "chosen_response", "preferred_output", "response_chosen"),
+            "response_j",
+        ),
+        "rejected": (
+            *("rejected", "dispreferred", "rejected_response", "non_preferred_output", "response_rejected"),
+            "response_k",
+        ),
+        "prompt": ("prompt", "question", "instruction", "input", "query", "conversations", "messages", "context"),
         "system": SYSTEM,
+        "tools": TOOLS,
     },
     "messages": {
         "messages": ("messages", "conversation", "conversations", "chat", "dialog", "dialogue", "turns", "contents"),
         "system": SYSTEM,
+        "tools": TOOLS,
+        "desirable": DESIRABLE,
     },
     "sharegpt": {
         "conversations": ("conversations", "conversation", "messages", "chat", "dialog", "dialogue", "turns", "items"),
         "system": SYSTEM,
+        "tools": TOOLS,
+        "desirable": DESIRABLE,
     },
     "alpaca": {
         "instruction": ("instruction", "instructions"),
         "output": ("output", "response", "completion", "answer", "target"),
         "input": ("input", "context"),
         "system": SYSTEM,
+        "history": HISTORY,
+        "desirable": DESIRABLE,
     },
     "question_answer": {
         "question": ("question", "q", "questions"),
         "answer": ("answer", "answers", "a", "response", "reply", "completion", "output", "best_answer"),
         "context": ("context", "passage"),
         "system": SYSTEM,
+        "history": HISTORY,
     },
     "prompt_completion": {
         "prompt": (
@@ -71,9 +89,12 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "completion": (
             *("completion", "output", "response", "assistant", "target", "answer", "reply", "bot", "model"),
             *("assistant_message", "agent_response", "expected_output", "output_text", "target_text", "tgt"),
-            *("solution", "gpt", "summary", "highlights", "generated_text"),
+            *("solution", "gpt", "summary", "highlights", "generated_text", "canonical_solution"),
         ),
         "system": SYSTEM,
+        "history": HISTORY,
+        "tools": TOOLS,
+        "desirable": DESIRABLE,
     },
     "label": {
         "text": (
@@ -93,6 +114,8 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 ASKING = ("prompt", "question", "instruction", "text")
 ANSWERING = ("completion", "answer", "output", "label", "chosen")
 CHATTING = ("messages", "conversations")
+TALKS = frozenset((*NAMES["messages"]["messages"], *NAMES["sharegpt"]["conversations"], "data"))
+"""Columns in which a bare list of texts is a conversation."""
 ROLES = tuple(dict.fromkeys(role for each in FORMATS.values() for role in each.roles))
 KNOWN_NAMES = frozenset(name for names in NAMES.values() for group in names.values() for name in group)
 

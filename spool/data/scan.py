@@ -36,6 +36,7 @@ TEXT_BYTES = 2_000
 SHORT_CHARACTERS = 4_000
 MOST_LABELS = 10_000
 PARTED = b"\x1f"
+EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 PAIRS = {
     "alpaca": ("instruction", "output"),
@@ -109,6 +110,8 @@ class Scan:
     notices: list[str]
     layout: Layout
     dialect: Dialect
+    """As it was asked for; `found` is what it became."""
+    found: Dialect
     limits: Limits
     columns: list[str]
     tally: Tally
@@ -150,7 +153,7 @@ def scan(
     reading = Reading(path, dialect, limits)
     sample = reading.sample()
     if not sample.records:
-        sample.problems += [item for item in reading if isinstance(item, Problem)]
+        sample.problems = [item for item in reading if isinstance(item, Problem)]
         raise nothing(sample)
     layout = recognise(sample, format, mapping)
     names = [part.name for part in reading.source.parts]
@@ -161,7 +164,7 @@ def scan(
             tally = _count(reading, layout, names, say)
     columns = list(dict.fromkeys([*reading.columns, *tally.columns]))
     found = (reading.container, reading.encoding, reading.note, reading.notices)
-    return Scan(reading.path, *found, layout, dialect, limits, columns, tally, names)
+    return Scan(reading.path, *found, layout, dialect, reading.found, limits, columns, tally, names)
 
 
 def examples(scan: Scan) -> Iterator[Example]:
@@ -378,10 +381,12 @@ def _plain_pair(layout: Layout) -> Callable[[dict[str, Any]], tuple[bytes, bytes
         asked, answered = value.get(asking), value.get(answering)
         if type(asked) is not str or type(answered) is not str or not asked or not answered:
             return None
-        if asked[0] == "[" or asked.isspace() or answered.isspace() or "<" in asked or "<" in answered:
+        if asked.lstrip()[:1] == "[" or asked.isspace() or answered.isspace() or "<" in asked or "<" in answered:
+            return None
+        if answered[0] == "{" and layout.format == "question_answer":
             return None
         for column in others:
-            if value.get(column):
+            if value.get(column) not in EMPTY:
                 return None
         try:
             return asked.encode(), answered.encode(), len(asked) + len(answered)

@@ -38,6 +38,9 @@ NOT_ROWS = (
     (b"GIF8", "a picture", "Rows of text are needed."),
     (b"\x7fELF", "a program", "Rows of text are needed."),
     (b"ARROW1", "an Arrow file", "Save it as Parquet."),
+    (b"version https://git-lfs", "the pointer that Git LFS leaves, not the file itself", "Run git lfs pull."),
+    (b"<!DOCTYPE html", "a web page", "Download the file itself, not the page that shows it."),
+    (b"<!doctype html", "a web page", "Download the file itself, not the page that shows it."),
 )
 TRAINING_NAME = re.compile(r"train", re.IGNORECASE)
 EVAL_NAME = re.compile(r"(^|[/_.-])(test|val|valid|validation|eval|dev|heldout|held_out)([/_.\d-]|$)", re.IGNORECASE)

@@ -51,6 +51,9 @@ class Rows:
     note: str
     items: Iterator[Record | Problem]
     columns: list[str]
+    delimiter: str | None = None
+    """Of a CSV file, as it was found or stated."""
+    header: bool | None = None
 
 
 @dataclass
