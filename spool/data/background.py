@@ -1,10 +1,10 @@
 """A report on a file, made in a process of its own: first from a sample, then whole, with its progress in a file.
 
-Run as: python -m spool.data.background --home DIR KEY     (pages do, through `ask`)
+Run as: python -m spool.data.background --home DIR --lock FD KEY     (pages do, through `ask`)
 
-HOME/cache/reports/KEY/ has request.json, state.json (stage, done, total, complete, error), report.json, lines.npy
-(where rows start), and lock, which the process holds while it works: nobody has to guess whether it still lives. At
-most two work at once.
+HOME/cache/reports/KEY/ has request.json, state.json (stage, done, total, complete, error), report.json, rows.npy (where
+rows start, once for all models and formats), and lock. Who asks takes the lock and hands it to the process that it
+starts: nobody has to guess whether one works, and there are never two. At most two work at once; the others wait.
 """
 
 import argparse
@@ -13,27 +13,35 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from spool.data.source import signature
-from spool.protocol import durable
+from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
+
+if TYPE_CHECKING:
+    from spool.data.scan import Scan
 
 SAMPLE_ROWS = 2_000
 AT_ONCE = 2
 TRIES = 2
+TRIES_COUNT_S = 3600
+"""A try that ended without a result counts so long: what killed it may be gone."""
 TELL_EVERY_S = 0.5
-STARTING = "starting"
+STARTING, WAITING = "starting", "waiting for other files to be checked"
+KEPT_REPORTS, KEPT_S = 200, 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,16 @@ class Request:
     model_folder: str | None = None
     max_length: int | None = None
 
-    @property
-    def key(self) -> str:
-        """Raises DataError where there is no such file."""
-        parts = [asdict(self), signature(Path(self.path)), _changed(self.model_folder)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    def folder(self, home: Home) -> Path:
+        """Where its report is made. Raises DataError where there is no such file."""
+        limits = settings.load(home).data_limits.model_dump()
+        parts = [asdict(self), signature(Path(self.path)), _changed(self.model_folder), limits]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        return home.cache / "reports" / key
+
+    def places(self, home: Home) -> Path:
+        """The file with where its rows start, which neither the model nor the format changes."""
+        return replace(self, format="auto", mapping=(), model_folder=None, max_length=None).folder(home) / "rows.npy"
 
 
 @dataclass(frozen=True)
@@ -75,53 +88,63 @@ def ask(home: Home, request: Request) -> Progress:
     Raises:
         DataError: there is no such file.
     """
-    folder = home.cache / "reports" / request.key
+    folder = request.folder(home)
     known = _read(folder)
     if known.complete or known.error:
         return known
-    if _somebody_works(folder):
-        return known
-    known = _read(folder)  # it may have ended between the two looks
-    if known.complete or known.error:
-        return known
-    tries = len(list(folder.glob("try-*")))
-    if tries >= TRIES:
-        error = DataError(
-            "the check ended without a result, twice.", "Its log.txt is in cache/reports.", "check_crashed"
-        )
-        return Progress(None, False, "", 0, 0, error.to_json())
     folder.mkdir(parents=True, exist_ok=True)
-    durable.write_json(folder / "request.json", asdict(request))
-    (folder / f"try-{tries + 1}").touch()
-    _start(home, folder)
-    return Progress(known.report, False, STARTING, 0, 0, None)
+    with open(folder / "lock", "ab") as lock:
+        if not _locks(lock):
+            return known
+        known = _read(folder)  # it may have ended between the two looks
+        if known.complete or known.error:
+            return known
+        return _tried_again(home, folder, request, lock, known)
 
 
-def lines(home: Home, request: Request) -> np.ndarray | None:
-    """The lines on which the rows of a file start, in their order; None before they are known."""
+def rows(home: Home, request: Request) -> np.ndarray | None:
+    """Where the rows of a file start, in reading order; None before it is known.
+
+    An array of (number of the file, line, byte offset or -1), the dropped rows among them (of each reason, 10,000).
+    """
     try:
-        return np.load(home.cache / "reports" / request.key / "lines.npy", mmap_mode="r")
+        found: np.ndarray = np.load(request.places(home), mmap_mode="r")
     except (OSError, ValueError):
         return None
+    return found
+
+
+def _tried_again(home: Home, folder: Path, request: Request, lock: BinaryIO, known: Progress) -> Progress:
+    tries = [path for path in folder.glob("try-*") if time.time() - path.stat().st_mtime < TRIES_COUNT_S]
+    if len(tries) >= TRIES:
+        hint = f"It may need more memory than there is. Why it ended may stand in {folder / 'log.txt'}."
+        error = DataError("the check ended without a result, twice.", hint, "check_crashed")
+        return Progress(None, False, "", 0, 0, error.to_json())
+    durable.write_json(folder / "request.json", asdict(request))
+    (folder / f"try-{time.time_ns()}").touch()
+    _start(home, folder, lock)
+    return Progress(known.report, False, STARTING, 0, 0, None)
 
 
 def _changed(model_folder: str | None) -> list[Any]:
     return signature(Path(model_folder) / "tokenizer.json") if model_folder else []
 
 
-def _start(home: Home, folder: Path) -> None:
-    command = [sys.executable, "-m", "spool.data.background", "--home", str(home.root), folder.name]
+def _start(home: Home, folder: Path, lock: BinaryIO) -> None:
+    command = [sys.executable, "-m", "spool.data.background", "--home", str(home.root)]
     root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     with open(folder / "log.txt", "ab") as log:
-        subprocess.Popen(
-            command,
+        process = subprocess.Popen(
+            [*command, "--lock", str(lock.fileno()), folder.name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONPATH": search},
+            pass_fds=[lock.fileno()],
             start_new_session=True,
         )
+    threading.Thread(target=process.wait, daemon=True).start()  # else a zombie of it stays as long as who asked lives
 
 
 def _read(folder: Path) -> Progress:
@@ -133,20 +156,6 @@ def _read(folder: Path) -> Progress:
     numbers = (int(state.get("done", 0)), int(state.get("total", 0)))
     complete = bool(state.get("complete")) and report is not None
     return Progress(report, complete, str(state.get("stage", "")), *numbers, state.get("error"))
-
-
-def _somebody_works(folder: Path) -> bool:
-    """Whether a process holds the lock, or was started so short ago that it could not take it yet."""
-    try:
-        with open(folder / "lock", "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-    except FileNotFoundError:
-        pass
-    newest = max((path.stat().st_mtime for path in folder.glob("try-*")), default=0.0)
-    return time.time() - newest < 10 and not (folder / "lock").exists()
 
 
 class _Teller:
@@ -173,7 +182,6 @@ def work(home: Home, folder: Path) -> None:
     from spool.data.check import Look, Model, examine, report, structure
     from spool.data.read import Dialect
     from spool.data.rules import Rules
-    from spool.protocol import settings
 
     teller = _Teller(folder)
     asked = durable.read_json(folder / "request.json") or {}
@@ -181,13 +189,13 @@ def work(home: Home, folder: Path) -> None:
     request = Request(**asked)
     path = Path(request.path)
     try:
+        places = request.places(home)
         dialect = Dialect(request.encoding, request.delimiter, request.header)
         limits = settings.load(home).data_limits
         mapping = dict(request.mapping)
         look = Look(request.format, mapping, dialect, limits, "auto", request.max_length, SAMPLE_ROWS)
         scanned = structure(path, look, teller)
-        found = [problem.line for problem in scanned.tally.findings.sorted() if problem.action == "dropped"]
-        np.save(folder / "lines.npy", np.sort(np.concatenate([scanned.tally.lines, found]).astype(np.int64)))
+        _save_places(places, scanned)
         model = None
         if request.model_folder:
             encoder = Encoder.for_model(Path(request.model_folder))
@@ -204,39 +212,77 @@ def work(home: Home, folder: Path) -> None:
         teller.tell(stage="failed", done=0, total=0, error=error.to_json())
 
 
+def _save_places(path: Path, scanned: "Scan") -> None:
+    tally, numbers = scanned.tally, {name: number for number, name in enumerate(scanned.file_names)}
+    usable = np.column_stack([np.asarray(each, np.int64) for each in (tally.files, tally.lines, tally.bytes)])
+    dropped = [
+        (numbers[problem.file], problem.line, -1 if problem.byte is None else problem.byte)
+        for problem in tally.findings.sorted()
+        if problem.action == "dropped" and problem.line
+    ]
+    found = np.concatenate([usable, np.array(dropped, np.int64).reshape(-1, 3)])
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".rows.npy.{os.getpid()}.tmp")  # a page may have the old ones mapped into its memory
+    with open(temporary, "wb") as file:
+        np.save(file, found[np.lexsort(found.T[::-1])])
+    os.rename(temporary, path)
+
+
 @contextmanager
-def _slot(home: Home) -> Iterator[None]:
-    """One of the places to work in; waits for it."""
+def _slot(home: Home, wait: Callable[[], None]) -> Iterator[None]:
+    """One of the places to work in; waits for it, and says so."""
     slots = [open(home.cache / "reports" / f"slot-{n}", "wb") for n in range(AT_ONCE)]  # noqa: SIM115
     try:
         while True:
-            for slot in slots:
-                with suppress(BlockingIOError):
-                    fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    yield
-                    return
+            if any(map(_locks, slots)):
+                yield
+                return
+            wait()
             time.sleep(0.1)
     finally:
         for slot in slots:
             slot.close()
 
 
+def _locks(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def prune(home: Home) -> None:
+    """Deletes reports that are old, or that many newer ones follow; never one that is being made."""
+    ages = {}
+    for folder in (home.cache / "reports").iterdir():
+        with suppress(FileNotFoundError):
+            ages[folder] = time.time() - folder.stat().st_mtime if folder.is_dir() else 0.0
+    folders = sorted((folder for folder in ages if folder.is_dir()), key=lambda folder: ages[folder])
+    for number, folder in enumerate(folders):
+        if number < KEPT_REPORTS and ages[folder] < KEPT_S:
+            continue
+        with suppress(FileNotFoundError), open(folder / "lock", "ab") as lock:
+            if _locks(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m spool.data.background")
     parser.add_argument("--home", required=True)
+    parser.add_argument("--lock", required=True, type=int, help="descriptor of the locked file")
     parser.add_argument("key")
     arguments = parser.parse_args()
     home = Home.at(arguments.home)
     folder = home.cache / "reports" / arguments.key
+    os.set_inheritable(arguments.lock, False)  # it is let go when this process ends, however that happens
     os.nice(10)
     with suppress(OSError):  # when memory runs out, this goes before the web app and the runner do
         Path("/proc/self/oom_score_adj").write_text("600")
-    with open(folder / "lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who asks holds it for a moment; another worker, until the report is there
-        if _read(folder).complete:
-            return 0
-        with _slot(home):
-            work(home, folder)
+    prune(home)
+    teller = _Teller(folder)
+    with _slot(home, lambda: teller(WAITING, 0, 0)):
+        work(home, folder)
     return 0
 
 

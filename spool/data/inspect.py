@@ -1,30 +1,34 @@
 """What a page asks about a file: the doctor's report while it grows, single rows as the model sees them, and search."""
 
 import json
+import os
 import time
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spool.data import background
+from spool.data import background, json_rows
 from spool.data.chat import NOT_TRAINED, Encoded, Encoder
 from spool.data.examples import Example, to_example
 from spool.data.formats import Layout, recognise
+from spool.data.limits import Limits
 from spool.data.read import AS_FOUND, Dialect, Reading
+from spool.data.source import open_regular, signature
 from spool.data.table import Problem, Record
 from spool.data.tokens import AUTO_MAX_TOKENS, resolve_train_on
+from spool.protocol import settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
 
 PATIENCE_S = 3.0
 """Who asks first waits so long: most files are judged by then, and nothing on the page moves afterwards."""
-IN_MEMORY_BYTES = 32_000_000
+BLOCK_ROWS, BLOCK_CHARACTERS = 64, 4_000_000
+"""Rows that are read together where a file cannot be entered in the middle, so that the next ones are there."""
 
 
 @dataclass(frozen=True)
@@ -94,38 +98,40 @@ def row_view(
     mapping: Mapping[str, str] | None = None,
     max_length: int | None = None,
     dialect: Dialect = AS_FOUND,
+    position: int | None = None,
 ) -> dict[str, Any]:
     """One row as the model of a folder sees it: the row at `line`, else the next one after it; None is the first.
 
-    Gives {"line", "position" (from 0), "rows", "previous", "next" (lines or None), "text" (the rendered template),
+    Where rows share a line (JSON on one line, several files) only `position` tells them apart; it counts from 0.
+
+    Gives {"line", "position", "rows", "previous", "next" (lines or None), "text" (the rendered template),
     "tokens": [{"id", "text", "special", "trained"}], "limit" (tokens that are kept), "problem"}; a row that is left
-    out has its problem {"code", "message"}, and tokens only where it could be rendered.
+    out has its problem {"code", "message"}, and tokens only where it could be rendered. `rows` is 2,000 at most until
+    the whole file has been read once.
 
     Raises:
         DataError: the file cannot be read, or its layout is not recognised.
         ModelError: the folder is no usable Gemma.
     """
     encoder = _encoder(str(model_folder), _stamp(model_folder / "tokenizer.json"))
-    if _size_bytes(path) <= IN_MEMORY_BYTES:
-        layout, rows = _read(str(path), _stamp(path), format, _pairs(mapping), dialect)
-        lines: Sequence[int] | np.ndarray = [row.line for row in rows]
-    else:
-        layout, rows = recognise(Reading(path, dialect).sample(), format, mapping), []
-        lines = _lines(home, _request(path, format, mapping, dialect, model_folder, max_length))
-    at = min(bisect_left(lines, line or 0), len(lines) - 1)
-    row = rows[at] if rows else _row_at(path, dialect, int(lines[at]))
+    file = _File.now(home, path, dialect)
+    layout, direct = _opened(file, format, _pairs(mapping))
+    places = background.rows(home, _request(path, format, mapping, dialect, model_folder, max_length))
+    if places is None:
+        places = _first_places(file)
+    at = _place(places, line) if position is None else max(0, min(position, len(places) - 1))
     seen: dict[str, Any] = {
-        "line": int(lines[at]),
+        "line": int(places[at][1]),
         "position": at,
-        "rows": len(lines),
-        "previous": int(lines[at - 1]) if at else None,
-        "next": int(lines[at + 1]) if at + 1 < len(lines) else None,
+        "rows": len(places),
+        "previous": int(places[at - 1][1]) if at else None,
+        "next": int(places[at + 1][1]) if at + 1 < len(places) else None,
         "text": "",
         "tokens": [],
         "limit": max_length or min(AUTO_MAX_TOKENS, encoder.context_length),
         "problem": None,
     }
-    found = _encoded(row, layout, encoder)
+    found = _encoded(_row_at(file, direct, places, at), layout, encoder)
     if isinstance(found, Problem):
         return {**seen, "problem": {"code": found.code, "message": found.message}}
     return {**seen, "text": found.text, "tokens": _tokens(encoder, found)}
@@ -156,39 +162,109 @@ def records(path: Path, lines: set[int], dialect: Dialect = AS_FOUND) -> list[Re
     Raises:
         DataError: the file cannot be read.
     """
-    return [record for record in _records(path, dialect) if record.line in lines]
+    reading = Reading(path, dialect)
+    last = max(lines, default=0)
+    rows: Iterator[Record] = (row for row in reading if isinstance(row, Record))
+    if reading.source.kind == "file":  # else the next file's lines count from 1 again
+        rows = takewhile(lambda row: row.line <= last, rows)
+    return [record for record in rows if record.line in lines]
 
 
-@lru_cache(maxsize=2)
-def _read(
-    path: str, stamp: float, format: str, mapping: tuple[tuple[str, str], ...], dialect: Dialect
-) -> tuple[Layout, list[Record | Problem]]:
-    """Every row of a file in memory, by line."""
-    reading = Reading(Path(path), dialect)
-    layout = recognise(reading.sample(), format, dict(mapping))
-    rows = [row for row in reading if isinstance(row, Record) or row.action == "dropped"]
-    return layout, sorted(rows, key=lambda row: row.line)
+@dataclass(frozen=True)
+class _File:
+    """A file in one state and how it is read: what is cached of it is not taken for another's."""
+
+    path: Path
+    state: str
+    dialect: Dialect
+    limits: str
+
+    @classmethod
+    def now(cls, home: Home, path: Path, dialect: Dialect) -> "_File":
+        return cls(path, str(signature(path)), dialect, settings.load(home).data_limits.model_dump_json())
+
+    def read(self) -> Reading:
+        return Reading(self.path, self.dialect, Limits.model_validate_json(self.limits))
+
+    def rows(self) -> Iterator[tuple[tuple[int, int, int], Record | Problem]]:
+        """Each row, the dropped ones too, with its place as in `background.rows`."""
+        reading = self.read()
+        numbers = {part.name: number for number, part in enumerate(reading.source.parts)}
+        for row in reading:
+            if isinstance(row, Record) or (row.action == "dropped" and row.line):
+                yield (numbers[row.file], row.line, -1 if row.byte is None else row.byte), row
 
 
-def _lines(home: Home, request: background.Request) -> Sequence[int] | np.ndarray:
-    """The lines on which the rows of a large file start; before they are known those of its first rows."""
-    known = background.lines(home, request)
-    if known is not None:
-        return known
-    reading = Reading(Path(request.path), Dialect(request.encoding, request.delimiter, request.header))
-    return [record.line for record in reading.sample(background.SAMPLE_ROWS).records]
+@lru_cache(maxsize=32)
+def _opened(file: _File, format: str, mapping: tuple[tuple[str, str], ...]) -> tuple[Layout, bool]:
+    """Its layout, and whether it can be entered at a row's byte."""
+    reading = file.read()
+    lines = reading.container == "jsonl" and reading.encoding.startswith("utf-8")
+    plain = reading.source.kind == "file" and reading.source.parts[0].path is not None
+    return recognise(reading.sample(), format, dict(mapping)), lines and plain
 
 
-def _row_at(path: Path, dialect: Dialect, line: int) -> Record | Problem:
-    """The row on a line of a large file, which is read up to there."""
-    for row in Reading(path, dialect):
-        if row.line >= line and (isinstance(row, Record) or row.action == "dropped"):
+@lru_cache(maxsize=8)
+def _first_places(file: _File) -> np.ndarray:
+    """`background.rows` of a file's first rows."""
+    return np.array([place for place, _ in islice(file.rows(), background.SAMPLE_ROWS)], np.int64).reshape(-1, 3)
+
+
+def _place(places: np.ndarray, line: int | None) -> int:
+    """The number of the first row on a line or behind it; of the last row where there is none."""
+    behind = places[:, 1] >= (line or 0)
+    return int(behind.argmax()) if behind.any() else len(places) - 1
+
+
+def _row_at(file: _File, direct: bool, places: np.ndarray, at: int) -> Record | Problem:
+    """A row by its number in `places`."""
+    if direct:
+        return _line_at(file, places, at)
+    start, beyond = at // BLOCK_ROWS * BLOCK_ROWS, at % BLOCK_ROWS
+    rows = _block(file, *_wanted(places, start, start + BLOCK_ROWS))
+    return rows[beyond] if beyond < len(rows) else _block(file, *_wanted(places, at, at + 1))[0]
+
+
+def _line_at(file: _File, places: np.ndarray, at: int) -> Record | Problem:
+    """A row of JSON lines, read from where it starts to where the next one does."""
+    _, line, start = map(int, places[at])
+    most = Limits.model_validate_json(file.limits).row_bytes
+    with open_regular(file.path) as source:
+        end = int(places[at + 1][2]) if at + 1 < len(places) else os.fstat(source.fileno()).st_size
+        source.seek(start)
+        raw = source.read(min(end - start, most + 2)).split(b"\n", 1)[0]
+    for row in json_rows.lines([(line, start, raw if len(raw) <= most else None)], "").items:
+        if isinstance(row, Record) or row.action == "dropped":
             return row
-    raise DataError(f"{path.name} has no row on line {line:,}.", "It was changed: load the page again.")
+    raise _changed(file)
 
 
-def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _wanted(places: np.ndarray, start: int, end: int) -> tuple[tuple[tuple[int, int, int], ...], int]:
+    """(places of some rows, how many rows before them share the first one's place)."""
+    wanted = tuple((int(n), int(line), int(byte)) for n, line, byte in places[start:end])
+    return wanted, int((places[:start] == places[start]).all(axis=1).sum())
+
+
+@lru_cache(maxsize=8)
+def _block(file: _File, wanted: tuple[tuple[int, int, int], ...], skipped: int) -> list[Record | Problem]:
+    """The rows at some places, for which the file is read up to there; fewer where they are very long."""
+    found: list[Record | Problem] = []
+    characters = 0
+    for place, row in file.rows():
+        if place != wanted[len(found)]:
+            continue
+        if skipped:
+            skipped -= 1
+            continue
+        found.append(row)
+        characters += len(str(row.value)) if isinstance(row, Record) else len(row.raw)
+        if len(found) == len(wanted) or characters > BLOCK_CHARACTERS:
+            return found
+    raise _changed(file)
+
+
+def _changed(file: _File) -> DataError:
+    return DataError(f"{file.path.name} was changed while it was looked at.", "Load the page again.", "data_changed")
 
 
 @lru_cache(maxsize=1)
@@ -203,15 +279,15 @@ def _encoded(row: Record | Problem, layout: Layout, encoder: Encoder) -> Encoded
 
 def _tokens(encoder: Encoder, row: Encoded) -> list[dict[str, Any]]:
     special = {number for number, token in encoder.tokenizer.get_added_tokens_decoder().items() if token.special}
-    return [
-        {
-            "id": number,
-            "text": str(encoder.tokenizer.id_to_token(number)).replace("\u2581", " "),
-            "special": number in special,
-            "trained": label != NOT_TRAINED,
-        }
-        for number, label in zip(row.input_ids, row.labels, strict=True)
-    ]
+    known: dict[tuple[int, bool], dict[str, Any]] = {}  # one for all that are equal: a row may have millions
+    shown = []
+    for number, label in zip(row.input_ids, row.labels, strict=True):
+        key = (number, label != NOT_TRAINED)
+        if key not in known:
+            text = str(encoder.tokenizer.id_to_token(number)).replace("\u2581", " ")
+            known[key] = {"id": number, "text": text, "special": number in special, "trained": key[1]}
+        shown.append(known[key])
+    return shown
 
 
 def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
