@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from spool.data import keep
 from spool.data.formats import Layout
+from spool.data.keep import Stored
+from spool.data.read import AS_FOUND, Dialect
 from spool.data.rows import Records, StoredRecords, key_of, layout_of, question_key
-from spool.data.steps import KeepUsable
+from spool.data.steps import KeepUsable, dialect_of
 from spool.data.table import Record
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
@@ -67,7 +69,8 @@ def diff(home: Home, before: str, after: str) -> Diff:
         NotFound: there is no such version.
         DataError: a file cannot be read.
     """
-    old, new = (StoredRecords(keep.find(home, reference).path) for reference in (before, after))
+    versions = [keep.find(home, reference) for reference in (before, after)]
+    old, new = (StoredRecords(each.path, _dialect(each, versions)) for each in versions)
     old_key, new_key = _keys(old, new)
     old_hashes, old_keys = _hashed(old, old_key)
     new_hashes, new_keys = _hashed(new, new_key)
@@ -91,6 +94,12 @@ def diff(home: Home, before: str, after: str) -> Diff:
             for a, b in zip(changed_old[first].tolist(), changed_new[first].tolist(), strict=True)
         ],
     )
+
+
+def _dialect(stored: Stored, versions: list[Stored]) -> Dialect:
+    """How a version is read: as the other one's recipe reads it, where that was made from it."""
+    made = (each for each in versions if each.parents[:1] == [stored.reference])
+    return next((dialect_of(each.recipe) for each in made), AS_FOUND)
 
 
 def _keys(old: Records, new: Records) -> tuple[Key, Key]:

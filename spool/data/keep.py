@@ -222,7 +222,7 @@ def clean_name(filename: str) -> str:
     """A clean dataset name made from a file's: "Übersicht (2024).csv" becomes Ubersicht-2024."""
     stem = Path(filename.replace("\\", "/")).name
     stem = re.sub(r"(\.[A-Za-z]{2,7})+$", "", stem)
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", stem.replace("ß", "ss")).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:80].strip("-._") or "dataset"
 
 

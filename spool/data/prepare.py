@@ -69,7 +69,7 @@ class Task:
         return Look(
             format=data.format,
             mapping=data.mapping,
-            dialect=Dialect(data.encoding, data.delimiter, None if data.header == "auto" else data.header),
+            dialect=Dialect(data.encoding, data.delimiter or "auto", None if data.header == "auto" else data.header),
             limits=self.limits,
             train_on=data.train_on,
             max_length=None if data.max_length == "auto" else data.max_length,
@@ -306,6 +306,11 @@ def _facts(
         folder=Path(),
         format=scan.layout.format,
         roles=dict(scan.layout.roles),
+        dialect={
+            "encoding": scan.found.encoding,
+            "delimiter": scan.found.delimiter or None,
+            "header": scan.found.header,
+        },
         train_on=found.train_on,
         max_length=found.max_length,
         eval_fraction=evaluated / usable if fraction == "auto" else fraction,

@@ -30,6 +30,8 @@ class Prepared:
     format: str
     roles: dict[str, str]
     """The column that plays each role."""
+    dialect: dict[str, Any]
+    """encoding, delimiter and header of the file; the last two null where it is no table."""
     train_on: str
     max_length: int
     eval_fraction: float

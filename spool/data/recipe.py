@@ -14,11 +14,13 @@ from typing import Any
 from spool.data import keep, mixing, rows, splitting, steps
 from spool.data.augment import augment
 from spool.data.keep import Origin, Stored
+from spool.data.read import AS_FOUND, Dialect
 from spool.data.rows import Records, StoredRecords
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 
 WRITE_BYTES = 1 << 20
+ONLY_FIRST = steps.Read | steps.Mix | steps.AddRows
 
 
 def derive(home: Home, name: str, sources: Sequence[str], recipe: Sequence[dict[str, Any]]) -> Stored:
@@ -30,7 +32,7 @@ def derive(home: Home, name: str, sources: Sequence[str], recipe: Sequence[dict[
 
     Args:
         sources: NAME or NAME@VERSION; several only where the first step is `mix` or `add_rows`.
-        recipe: steps as JSON objects.
+        recipe: steps as JSON objects; a step `read` before all others says how the first source is read.
 
     Raises:
         NotFound: a source does not exist or was deleted.
@@ -65,6 +67,7 @@ def split(
     stratify: str | None = None,
     format: str = "auto",
     mapping: dict[str, str] | None = None,
+    dialect: Dialect = AS_FOUND,
 ) -> tuple[Stored, Stored]:
     """Makes the datasets NAME-train and NAME-eval of one; how is said in `spool.data.splitting`.
 
@@ -72,6 +75,7 @@ def split(
         eval_fraction: share of the usable rows, at most 0.5; or `eval_rows`, how many.
         by: a column whose value holds rows together; without it rows with the same first question stay together.
         stratify: a column of which each value gets its share of the eval rows.
+        dialect: how the dataset is read, where that is not found rightly.
 
     Raises:
         as `derive`; `cannot_split` where too little would be left on a side.
@@ -80,12 +84,13 @@ def split(
     settings = {"eval_fraction": eval_fraction, "eval_rows": eval_rows, "seed": seed, "by": by, "stratify": stratify}
     step = {"step": "split", **settings, "format": format, "mapping": mapping or {}}
     train, evaluation = (
-        _made(home, f"{stored.name[:74]}-{side}", [stored], [{**step, "side": side}]) for side in ("train", "eval")
+        _made(home, f"{stored.name[:74]}-{side}", [stored], [*steps.reading(dialect), {**step, "side": side}])
+        for side in ("train", "eval")
     )
     return train, evaluation
 
 
-def add_rows(home: Home, reference: str, corrected: Path) -> Stored:
+def add_rows(home: Home, reference: str, corrected: Path, dialect: Dialect = AS_FOUND) -> Stored:
     """Adds the rows of a corrected rejects.jsonl; each takes the place of the line that it names, or comes last.
 
     The corrected file is kept too, as a version of NAME-corrections, so that the recipe can be done again.
@@ -93,13 +98,14 @@ def add_rows(home: Home, reference: str, corrected: Path) -> Stored:
     Args:
         reference: the version that the rejects came from: their lines are its lines.
         corrected: JSON lines, plain rows or {"line", "code", "message", "row"}.
+        dialect: how the version is read, where that is not found rightly.
 
     Raises:
         as `derive`; `bad_correction` where a row is still no row.
     """
     stored = keep.verified(home, reference)
     kept = keep.add(home, f"{stored.name[:68]}-corrections", corrected.name, corrected)
-    return _made(home, stored.name, [stored, kept], [{"step": "add_rows"}])
+    return _made(home, stored.name, [stored, kept], [*steps.reading(dialect), {"step": "add_rows"}])
 
 
 def _made(
@@ -125,25 +131,28 @@ def _made(
 
 
 def _stream(paths: list[Path], recipe: list[steps.AnyStep]) -> tuple[list[StoredRecords], Records]:
+    dialect = AS_FOUND
+    if recipe and isinstance(recipe[0], steps.Read):
+        dialect, recipe = recipe[0].dialect, recipe[1:]
     if not paths or not recipe:
         raise DataError("a recipe needs at least one dataset and one step.", "Name them.", "bad_recipe")
     first, *rest = recipe
     joins = isinstance(first, steps.Mix | steps.AddRows)
-    if (len(paths) > 1) != joins or any(isinstance(step, steps.Mix | steps.AddRows) for step in rest):
+    if (len(paths) > 1) != joins or isinstance(first, steps.Read) or any(isinstance(step, ONLY_FIRST) for step in rest):
         message = f"{len(paths)} dataset{'s' * (len(paths) > 1)} cannot be used with the steps of this recipe."
-        hint = "mix and add_rows come first and take several datasets; all other steps take one."
+        hint = "read, mix and add_rows come first; mix and add_rows take several datasets, all other steps take one."
         raise DataError(message, hint, "bad_recipe")
     match first:
         case steps.Mix():
-            sources = [StoredRecords(path) for path in paths]
+            sources = [StoredRecords(paths[0], dialect), *map(StoredRecords, paths[1:])]
             stream = mixing.mix(sources, first)
         case steps.AddRows():
             corrected = StoredRecords(paths[1])
             wrapped = (rows.wrapped(record)[0] for record in corrected())
-            sources = [StoredRecords(paths[0], [place for place in wrapped if place]), corrected]
+            sources = [StoredRecords(paths[0], dialect, [place for place in wrapped if place]), corrected]
             stream = rows.add_rows(sources[0], corrected, first)
         case _:
-            sources = [StoredRecords(paths[0], _named_first(recipe))]
+            sources = [StoredRecords(paths[0], dialect, _named_first(recipe))]
             stream = _applied(sources[0], first)
     for step in rest:
         stream = _applied(stream, step)

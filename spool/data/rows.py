@@ -20,6 +20,7 @@ import orjson
 
 from spool.data.examples import AUGMENTATIONS, MADE, MADE_OF, Example, question, question_number, to_example
 from spool.data.formats import SAMPLE_ROWS, Layout, recognise
+from spool.data.read import AS_FOUND, Dialect, iterate
 from spool.data.steps import AddRows, Cap, Dedupe, Drop, Edit, KeepUsable, Mask, Place, RowEdit, WithLayout
 from spool.data.table import Problem, Record, Table
 from spool.protocol.errors import DataError
@@ -39,11 +40,13 @@ class StoredRecords:
     """The rows of a stored file.
 
     Args:
+        dialect: how the file is read, where that is not found rightly.
         named: rows that a step edits, drops or replaces: where such a row cannot be read, an empty one stands for it.
     """
 
-    def __init__(self, path: Path, named: Iterable[Place] = ()) -> None:
+    def __init__(self, path: Path, dialect: Dialect = AS_FOUND, named: Iterable[Place] = ()) -> None:
         self.path = path
+        self.dialect = dialect
         self.left_out: Counter[str] = Counter()
         """Rows that could not be read on the last walk, and files that could not, by the problem's code."""
         self._named: dict[int, list[Place]] = {}
@@ -51,10 +54,8 @@ class StoredRecords:
             self._named.setdefault(place.line, []).append(place)
 
     def __call__(self) -> Iterator[Record]:
-        from spool.data.read import iterate
-
         self.left_out.clear()
-        for item in iterate(self.path):
+        for item in iterate(self.path, self.dialect):
             if isinstance(item, Record):
                 yield item
             elif item.action == "dropped":

@@ -6,11 +6,13 @@ from, as `finetuner check` names them; behind `mix` and `add_rows` they count fr
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from spool.data.read import AS_FOUND, Dialect
 from spool.protocol.errors import DataError
 from spool.protocol.spec import Group, Name
 
@@ -41,6 +43,19 @@ class WithLayout(Group):
 
     format: Name = "auto"
     mapping: dict[Name, Name] = Field(max_length=16, default_factory=dict)
+
+
+class Read(Group):
+    """Stands first, and only where the first source is not read as it is found."""
+
+    step: Literal["read"] = "read"
+    encoding: Annotated[str, Field(min_length=1, max_length=40)] = AS_FOUND.encoding
+    delimiter: Annotated[str, Field(min_length=1, max_length=4)] = AS_FOUND.delimiter
+    header: bool | None = AS_FOUND.header
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.encoding, self.delimiter, self.header)
 
 
 class Edit(Group):
@@ -171,9 +186,12 @@ class Balance(WithLayout):
 
 Augment = Annotated[Wrap | Noise | Reword | Balance, Field(discriminator="kind")]
 Step = Annotated[
-    Edit | Drop | KeepUsable | Dedupe | Split | Mix | Cap | Mask | AddRows | Augment, Field(discriminator="step")
+    Read | Edit | Drop | KeepUsable | Dedupe | Split | Mix | Cap | Mask | AddRows | Augment,
+    Field(discriminator="step"),
 ]
-AnyStep = Edit | Drop | KeepUsable | Dedupe | Split | Mix | Cap | Mask | AddRows | Wrap | Noise | Reword | Balance
+AnyStep = (
+    Read | Edit | Drop | KeepUsable | Dedupe | Split | Mix | Cap | Mask | AddRows | Wrap | Noise | Reword | Balance
+)
 
 _STEP: TypeAdapter[AnyStep] = TypeAdapter(Step)
 
@@ -199,7 +217,7 @@ def parse(step: Any) -> AnyStep:
             tag = "kind" if where else "step"
             given = step.get(tag) if isinstance(step, dict) else None
             says = f"there is no {tag} {given!r}" if given else f"it does not say its {tag!r}"
-        known = "edit, drop, keep_usable, dedupe, split, mix, cap, mask, add_rows and augment"
+        known = "read, edit, drop, keep_usable, dedupe, split, mix, cap, mask, add_rows and augment"
         hint = f"Correct this setting. The steps are {known}; augment has the kinds wrap, noise, reword and balance."
         raise DataError(f"the step cannot be used: {says}.", hint, "bad_recipe") from None
 
@@ -219,6 +237,17 @@ def parse_all(steps: Sequence[Any]) -> list[AnyStep]:
     return found
 
 
+def reading(dialect: Dialect) -> list[dict[str, Any]]:
+    """The start of a recipe whose first source is to be read so; empty where it is read as it is found."""
+    return [] if dialect == AS_FOUND else [{"step": "read", **asdict(dialect)}]
+
+
+def dialect_of(recipe: Sequence[dict[str, Any]]) -> Dialect:
+    """How a stored recipe reads its first source."""
+    first = parse(recipe[0]) if recipe else None
+    return first.dialect if isinstance(first, Read) else AS_FOUND
+
+
 def to_json(step: AnyStep) -> dict[str, Any]:
     """With every default written out, so that a stored recipe means the same when defaults change."""
     return step.model_dump(mode="json")
@@ -228,6 +257,8 @@ def in_words(step: Any) -> str:
     """One sentence without a full stop that says what a step does, from its JSON object."""
     parsed = parse(step)
     match parsed:
+        case Read():
+            return _read_in_words(parsed)
         case Edit():
             return f"{_counted(len(parsed.edits), 'row')} edited ({_lines([each.line for each in parsed.edits])})"
         case Drop():
@@ -260,6 +291,14 @@ _MASKED = {
     "phone": "phone numbers",
     "iban": "bank accounts",
 }
+
+
+def _read_in_words(step: Read) -> str:
+    said = [f"as {step.encoding}"] if step.encoding != AS_FOUND.encoding else []
+    said += [f"with the delimiter {step.delimiter!r}"] if step.delimiter != AS_FOUND.delimiter else []
+    if step.header is not None:
+        said.append("with column names in the first line" if step.header else "with a row in the first line")
+    return f"read {_listed(said)}" if said else "read as it is found"
 
 
 def _split_in_words(step: Split) -> str:
