@@ -169,6 +169,7 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
     resolved_data = spec.data.model_copy(
         update={
             "format": data.format,
+            **data.dialect,
             "train_on": data.train_on,
             "max_length": data.max_length,
             "eval_fraction": data.eval_fraction,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from spool.data import inspect
+from spool.data import inspect, keep
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import iso
@@ -250,7 +250,7 @@ def test_queue_lists_every_state(world: World) -> None:
     assert app.progress[0].text == "Step 72 of 120"
     ended = app.dataframe[0].value
     assert sorted(state[0] for state in ended["state"]) == ["Cancelled", "Done", "Failed", "Not accepted"]
-    assert "there is no field 'epoch'." in ended["why"].tolist()
+    assert "There is no field 'epoch'." in ended["why"].tolist()
     assert "Waiting · 3" in said(app)
 
 
@@ -363,3 +363,74 @@ def test_models_lists_adapters_and_bases(world: World) -> None:
     app = visit("models")
     assert [button.label for button in app.download_button] == ["Download adapter · 15.2 MB"]
     assert app.dataframe[0].value["What"].tolist() == ["Gemma 3 · 18 layers · width 640"]
+
+
+# ---- the check of a job's data
+
+
+def plainly(app: AppTest) -> str:
+    return said(app).replace("\\", "")
+
+
+def blocked(world: World, dataset: str, text: str) -> str:
+    """A job whose data was blocked, with the check's own findings."""
+    stored = keep.add(world.home, dataset, f"{dataset}.csv", text.encode())
+    seen = inspect.look(world.home, stored.path)
+    assert seen.report
+    assert seen.report["blocked"]
+    job_id = world.job(State.FAILED, error=seen.report["blocked"])
+    run = world.home.run(job_id)
+    run.data.mkdir()
+    durable.write_json(run.data / "check.json", {"v": 1, **seen.report})
+    run.check_log.write_text("-- checking the data\n-- failed\n")
+    (token,) = [path for path in world.home.state(State.FAILED).iterdir() if job_id in path.name]
+    durable.write_json(token, durable.read_json(token) | {"dataset": dataset})
+    return job_id
+
+
+def test_a_job_that_was_blocked_shows_its_rows_and_the_way_to_correct_them(world: World) -> None:
+    world.runner()
+    text = "question,answer\n" + "".join(f"How much is {i}?,{'' if i % 2 else 'Nothing.'}\n" for i in range(20))
+    app = visit("monitor", job=blocked(world, "prices", text))
+    assert not app.exception
+    assert "10 of 20 rows (50 %) cannot be trained on" in plainly(app)
+    assert "data.csv" not in " ".join(error.value for error in app.error)
+    assert app.dataframe[0].value["line"].tolist()[:3] == [3, 5, 7]
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert "dataset=prices" in links["Correct it on the Data page"]
+    assert "-- checking the data" in app.code[0].value
+    queue = visit("queue")
+    assert not queue.dataframe[0].value["why"].tolist()[0].startswith(("data.csv", "Data.csv"))
+
+
+def test_what_blocks_a_whole_file_says_where_it_is_allowed(world: World) -> None:
+    world.runner()
+    text = "text,label\n" + "".join(f"I want number {i},same\n" for i in range(20))
+    app = visit("monitor", job=blocked(world, "labels", text))
+    assert "every row has the same label" in said(app)
+    assert "Findings allowed" in said(app)
+    assert len(app.dataframe[0].value) >= 1
+
+
+def test_a_broken_report_takes_nothing_else_away(world: World) -> None:
+    world.runner()
+    job_id = world.job(State.FAILED, error={"code": "data_blocked", "message": "nothing to train on.", "hint": "Add."})
+    for content in (b"{", b"[]", b'{"v": 1, "blocked": {"code": "x"}}'):
+        world.home.run(job_id).data.mkdir(exist_ok=True)
+        (world.home.run(job_id).data / "check.json").write_bytes(content)
+        app = visit("monitor", job=job_id)
+        assert not app.exception
+        assert "Nothing to train on." in plainly(app)
+
+
+def test_a_job_that_is_checked_says_what_is_done(world: World) -> None:
+    world.runner()
+    job_id = world.job(State.CHECKING)
+    run = world.home.run(job_id)
+    metrics.Writer(run.events, attempt=0).write(event="phase", phase="comparing rows")
+    run.check_log.write_text("-- comparing rows\n")
+    app = visit("monitor", job=job_id)
+    assert "being checked before it is queued" in said(app)
+    assert "Comparing rows" in said(app)
+    assert "-- comparing rows" in app.code[0].value
+    assert "Comparing rows" in said(visit("queue"))

@@ -70,7 +70,7 @@ def test_a_small_spec_is_dropped_once_whatever_one_clicks(world: World) -> None:
         "dataset": "examples/support_tickets.jsonl",
         "submission_id": job_id,
     }
-    assert "in the queue" in app.success[0].value
+    assert "Its data is checked first" in app.info[0].value
     other_tab = visit("train")
     other_tab.session_state["train-id"] = job_id
     start(other_tab.run())

@@ -44,7 +44,7 @@ def problem(line: int, code: str = "empty_field", action: str = "dropped", **mor
     [
         ({}, "green", "each of the 100 rows"),
         ({"problem_counts": {"duplicate": 3}}, "yellow", "All 100 rows can be trained on. Look at the 3"),
-        ({"problem_counts": {"duplicate": 1}}, "yellow", "Look at the 1 finding first"),
+        ({"problem_counts": {"duplicate": 1}}, "yellow", "Look at the one finding first"),
         ({"problem_counts": {"empty_field": 1}, "usable_rows": 99}, "yellow", "99 of 100 rows can be trained on; 1"),
         ({"problem_counts": {"empty_field": 7}, "usable_rows": 93}, "yellow", "7 rows (7 %) are left out"),
         (
@@ -151,7 +151,7 @@ def test_a_typed_address_sets_nothing_it_should_not(text: str) -> None:
 def test_a_mapping_says_only_what_differs() -> None:
     chosen = {"prompt": "Frage", "completion": "Antwort", "system": None}
     assert reading.differing(chosen, {"prompt": "Frage"}) == {"completion": "Antwort"}
-    assert reading.roles("auto", "alpaca") == ("instruction", "output", "input", "system")
+    assert reading.roles("auto", "alpaca")[:2] == ("instruction", "output")
     assert "prompt" in reading.roles("auto", None)
 
 
@@ -370,3 +370,36 @@ def test_differences_of_two_versions_as_a_table() -> None:
     assert changes.differing(found, 10).values.tolist() == [
         ["changed", 2, "a", "x", "y"], ["added", 5, "", "", "n · 3"], ["removed", 7, "", "o", ""],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("org/name", "hf:org/name"),
+        (" hf:org/name:config:split ", "hf:org/name:config:split"),
+        ("https://hub.example/datasets/org/name/", "hf:org/name"),
+        ("datasets/org/name", "hf:org/name"),
+        ("", None),
+        ("org/name/tree/main", None),
+        ("../../etc/passwd", None),
+        ("<b>", None),
+    ],
+)
+def test_what_is_typed_for_the_hub(typed: str, meant: str | None) -> None:
+    assert reading.hub_reference(typed) == meant
+
+
+def test_roles_that_count_for_nothing_are_said() -> None:
+    half = reading.Reading(mapping={"prompt": "frage"})
+    assert "read as Plain text" in reading.half_mapped(half, "text")
+    assert reading.half_mapped(half, "prompt_completion") == reading.half_mapped(half, None) == ""
+
+
+def test_before_the_end_nothing_is_called_good() -> None:
+    assert "so far" in findings.verdict(report(), complete=False).says
+    assert "so far" not in findings.verdict(report()).says
+
+
+def test_what_is_gravest_comes_first() -> None:
+    found = [problem(line, action=action) for line, action in enumerate(("kept", "cut", "dropped", "blocks"))]
+    assert [each["line"] for each in findings.gravest(found, 3)] == [3, 2, 1]

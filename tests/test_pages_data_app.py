@@ -306,6 +306,16 @@ def test_several_files_at_once(world: World) -> None:  # noqa: F811
     assert "b.csv is empty" in plain(app)
 
 
+def test_a_dataset_of_the_hub_goes_to_train(world: World) -> None:  # noqa: F811
+    world.base()
+    app = visit("data")
+    app.text_input(key="hub-dataset").set_value("not a name/at all").run()
+    assert "names no dataset" in plain(app)
+    app.text_input(key="hub-dataset").set_value("org/faq:default:train").run()
+    press(app, "Train on it")
+    assert json.loads(app.code[0].value)["dataset"] == "hf:org/faq:default:train"
+
+
 @pytest.mark.parametrize("view", ["Findings", "What the model sees", "Statistics", "Rows", "Change", "Versions"])
 def test_what_rows_hold_is_never_rendered(view: str, world: World) -> None:  # noqa: F811
     tokenizer_only(world.home.models / "tiny")
@@ -381,6 +391,41 @@ def test_another_delimiter_is_said_and_seen(world: World) -> None:  # noqa: F811
     assert not app.exception
     app.selectbox(key=f"delimiter/{stored.reference}").set_value("|").run()
     assert {m.label: m.value for m in app.metric}["Rows"] == "3"
-    assert "once it is saved as UTF-8" in plain(app)
     press(app, "Train on this")
     assert json.loads(app.code[0].value)["data"] == {"delimiter": "|"}
+
+
+def test_what_is_read_differently_can_be_changed_too(world: World) -> None:  # noqa: F811
+    world.base()
+    text = "".join(f"Größe {i}, wo?|Größe {i}, dort.\n" for i in range(12)) + "Größe 3, wo?|Größe 3, dort.\n"
+    stored = keep.add(world.home, "odd", "odd.csv", text.encode("cp1252"))
+    app = visit("data", dataset="odd", view="Change")
+    for name, value in (("delimiter", "|"), ("header", False), ("encoding", "windows-1252")):
+        app.selectbox(key=f"{name}/{stored.reference}").set_value(value).run()
+    app.selectbox(key=f"role/prompt/{stored.reference}").set_value("column 1").run()
+    app.selectbox(key=f"role/completion/{stored.reference}").set_value("column 2").run()
+    assert {m.label: m.value for m in app.metric}["Usable"] == "13"
+    app = press(app, "Remove duplicates")
+    made = newest(world, "odd")
+    assert [step["step"] for step in made.recipe] == ["read", "dedupe"]
+    assert made.rows == 12
+    assert json.loads(made.path.read_text().splitlines()[3]) == {
+        "column 1": "Größe 3, wo?",
+        "column 2": "Größe 3, dort.",
+    }
+    assert "read as windows-1252, with the delimiter '|' and with a row in the first line" in plain(app)
+    assert {m.label: m.value for m in app.metric}["Usable"] == "12", "the roles are still known"
+    press(app, "Train on this")
+    spec = json.loads(app.code[0].value)
+    assert spec["data"] == {"mapping": {"prompt": "column 1", "completion": "column 2"}}
+
+
+def test_how_a_file_is_read_goes_to_train(world: World) -> None:  # noqa: F811
+    world.base()
+    told = {"/data/encoding": "windows-1252", "/data/delimiter": ";", "/data/header": False}
+    app = visit("train", data="odd.csv", set=json.dumps(told))
+    assert not app.exception
+    assert json.loads(app.code[0].value)["data"] == {"encoding": "windows-1252", "delimiter": ";", "header": False}
+    app = visit("train", data="odd.csv", set='{"/data/encoding": ["x"], "/data/delimiter": 7, "/data/header": "x"}')
+    assert not app.exception
+    assert "data" not in json.loads(app.code[0].value)

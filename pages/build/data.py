@@ -92,6 +92,7 @@ frame.title("Data", "What Gemma will learn from. Each file is judged row by row,
 if says := STATE.pop("data-toast", None):
     st.toast(md(says), icon=":material/check_circle:")
 data_pick.upload(HOME)
+data_pick.hub()
 datasets = data_pick.offered(HOME)
 if not datasets:
     st.caption("No dataset yet. A CSV with a question and an answer column is a good start.")

@@ -49,9 +49,14 @@ def sent(job_id: str) -> None:
             where = words.label(problem.get("pointer") or "/job")
             frame.show_error(f"{where}: {problem.get('message')}", problem.get("hint") or "")
         return
-    st.success(
-        "Your job is in the queue. You may close this page: it runs on the server.", icon=":material/check_circle:"
-    )
+    if job.state == "failed":
+        why = job.error or {}
+        frame.show_error(why.get("message") or "The job failed.", why.get("hint") or "")
+    elif job.state == "checking":
+        st.info("Handed in. Its data is checked first; you may close this page.", icon=":material/fact_check:")
+    else:
+        says = "Your job is in the queue. You may close this page: it runs on the server."
+        st.success(says, icon=":material/check_circle:")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{md(jobs.short_name(job), 80)}**", width="content")
         st.markdown(jobs.badge(job), width="content")

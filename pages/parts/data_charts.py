@@ -123,7 +123,9 @@ def languages_say(found: list[list[Any]], name: Callable[[str], str]) -> str:
         which = "All rows are" if len(known) == len(found) else "All rows whose language can be told are"
         return f"{which} in {name(code)}. Ask the model in {name(code)} too."
     if rows >= 0.8 * total:
-        rest = quantities.percent((total - rows) / total) if (total - rows) / total >= 0.01 else "less than 1 %"
+        if (total - rows) / total < 0.01:
+            return f"Nearly all rows are in {name(code)}. Ask the model in {name(code)} too."
+        rest = quantities.percent((total - rows) / total)
         return f"Mostly {name(code)}; the other {rest} is too little to rely on: add such rows or drop them."
     return "Several languages: keep each above a few hundred rows, or the model will mix them."
 
@@ -196,16 +198,21 @@ def _bars(rows: list[tuple[str, int]], name: str) -> alt.LayerChart:
         shown = [*shown, (f"{len(rest)} more", sum(count for _, count in rest))]
     total = sum(count for _, count in rows) or 1
     table = pd.DataFrame(shown, columns=["name", "rows"])
-    table["said"] = [f"{count:,}  ({100 * count / total:.0f} %)" for _, count in shown]
+    table["said"] = [f"{count:,} ({_part(count, total)})" for _, count in shown]
     table["series"] = name
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
     base = alt.Chart(table, name=name).encode(y=y)
     most = max((count for _, count in shown), default=1)
-    x = alt.X("rows:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.35]))
+    room = 1 + 0.075 * max(map(len, table["said"]))  # for the words behind the longest bar, also in a narrow card
+    x = alt.X("rows:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * room]))
     tips = [alt.Tooltip("name:N", title="What"), alt.Tooltip("rows:Q", title="Rows", format=",d")]
     bars = base.mark_bar(size=16, cornerRadius=3).encode(x=x, color=_colors([name]), tooltip=tips)
     words = base.mark_text(align="left", dx=6, color=WORDS).encode(x=x, text="said:N").properties(name=f"{name}_words")
     return alt.layer(bars, words).properties(height=28 * max(1, len(shown)) + 10)
+
+
+def _part(count: int, total: int) -> str:
+    return "under 1 %" if 0 < count < 0.01 * total else f"{100 * count / total:.0f} %"
 
 
 def _mark(at: int, word: str, dash: list[int], row: int) -> alt.LayerChart:

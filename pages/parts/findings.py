@@ -35,6 +35,7 @@ CODES = {
     "mojibake": "Garbled characters",
     "near_duplicate": "Nearly the same row",
     "no_trainable_tokens": "Nothing to learn from",
+    "not_desirable": "Marked as bad",
     "not_read": "Not read",
     "one_answer": "One answer for all",
     "one_label": "One label only",
@@ -45,6 +46,7 @@ CODES = {
     "secret": "Key or password",
     "special_token_in_text": "Control marker in the text",
     "too_deep": "Nested too deep",
+    "tools_as_text": "Tools written as text",
     "truncated": "Breaks off",
     "wrong_type": "Wrong kind of value",
 }
@@ -66,17 +68,19 @@ class Verdict:
     hint: str = ""
 
 
-def verdict(report: dict[str, Any]) -> Verdict:
-    """Whether to train on it, in one sentence."""
+def verdict(report: dict[str, Any], complete: bool = True) -> Verdict:
+    """Whether to train on it, in one sentence; before the report is `complete`, as far as is known."""
     rows, usable = report["rows"], report["usable_rows"]
     if report["blocked"]:
         return _blocked(report, rows - usable)
     found = sum(report["problem_counts"].values())
+    if not found and not complete:
+        return Verdict("green", f"Nothing was found so far: each of the {rows:,} rows has what it needs.")
     if not found:
         return Verdict("green", f"Nothing was found: each of the {rows:,} rows can be trained on.")
-    findings = f"{found:,} findings" if found > 1 else "1 finding"
+    findings = f"the {found:,} findings" if found > 1 else "the one finding"
     if usable == rows:
-        return Verdict("yellow", f"All {rows:,} rows can be trained on. Look at the {findings} first.")
+        return Verdict("yellow", f"All {rows:,} rows can be trained on. Look at {findings} first.")
     lost = rows - usable
     share = f" ({quantities.percent(lost / rows)})" if lost / rows >= 0.01 else ""
     others = "1 row is" if lost == 1 else f"{lost:,} rows{share} are"
@@ -86,10 +90,18 @@ def verdict(report: dict[str, Any]) -> Verdict:
 def _blocked(report: dict[str, Any], lost: int) -> Verdict:
     """Why no job may train on it. Where too many rows are lost the page says so shorter than the doctor does."""
     if lost and not any(problem["action"] == "blocks" for problem in report["problems"]):
-        lost_rows = f"{lost:,} of {report['rows']:,} rows ({quantities.percent(lost / report['rows'])})"
-        says = f"A job on this data would be blocked: {lost_rows} cannot be trained on."
+        says = f"A job on this data would be blocked: {too_many(report)}"
         return Verdict("red", says, "Correct them, leave them out, or allow more unusable rows on Train.")
-    return Verdict("red", escape.one_line(report["blocked"]["message"], 600), report["blocked"].get("hint") or "")
+    says, hint = escape.one_line(report["blocked"]["message"], 600), report["blocked"].get("hint") or ""
+    if "limits.max_fraction" in hint:
+        hint = "Correct it, or allow it on Train: All settings, Limits, “Findings allowed”."
+    return Verdict("red", says, hint)
+
+
+def too_many(report: dict[str, Any]) -> str:
+    """How many rows are lost: `3 of 10 rows (30 %) cannot be trained on.`"""
+    lost = report["rows"] - report["usable_rows"]
+    return f"{lost:,} of {report['rows']:,} rows ({quantities.percent(lost / report['rows'])}) cannot be trained on."
 
 
 def label(code: str) -> str:
@@ -106,18 +118,30 @@ def chosen(report: dict[str, Any], codes: list[str]) -> list[dict[str, Any]]:
     return [each for each in report["problems"] if not codes or each["code"] in codes]
 
 
+def gravest(found: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first findings, those that block before those that lose a row, and these before all others."""
+    order = {"blocks": 0, "dropped": 1, "cut": 2}
+    return sorted(found, key=lambda each: order.get(each["action"], 3))[:most]
+
+
 def table(found: list[dict[str, Any]], most: int = SHOWN) -> pd.DataFrame:
     """line, kind, what, done, and file where there are several."""
     shown = found[:most]
     columns = {
         "line": [problem["line"] or None for problem in shown],
         "kind": [label(problem["code"]) for problem in shown],
-        "what": [escape.one_line(_sent(problem["message"]), 400) for problem in shown],
+        "what": [escape.one_line(sentence(problem["message"]), 400) for problem in shown],
         "done": [ACTIONS.get(problem["action"], problem["action"]) for problem in shown],
     }
     if any(problem.get("file") for problem in shown):
         columns = {"file": [escape.one_line(problem.get("file", ""), 80) for problem in shown], **columns}
     return pd.DataFrame(columns).astype({"line": "Int64"})
+
+
+def sentence(message: str) -> str:
+    """A finding's words with a capital first letter, without what no browser can be sent."""
+    text = _sent(message)
+    return text[:1].upper() + text[1:]
 
 
 def as_csv(found: list[dict[str, Any]]) -> bytes:

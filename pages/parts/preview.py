@@ -35,7 +35,8 @@ def headline(report: dict[str, Any]) -> str:
     sure = report["confidence"]
     kind = words.format_name(report["format"])
     said = f"{kind}, {quantities.percent(sure)} sure" if sure < 1 else kind
-    parts = [report["container"].upper(), report["reading"], report["encoding"]]
+    encoding = report["encoding"] if report["container"] != "parquet" else ""
+    parts = [report["container"].upper(), report["reading"], encoding]
     head = " · ".join(md(part, 80) for part in dict.fromkeys(parts) if part)
     look = f":orange[:material/help: {md(said)}: a guess, look at the columns]" if sure < GUESS_BELOW else md(said)
     return f"{head} · {look}  \n{md(columns(report['columns'], report['mapping']), 400)}"

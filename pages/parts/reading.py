@@ -1,16 +1,30 @@
 """How a person says a file is to be read (format, column roles, dialect, longest row), and how that goes to Train."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from pages.parts import words
 from spool.data.read import Dialect
 from spool.data.roles import FORMATS
+from spool.protocol.resolve import HUB_DATASET
 
 AUTO = "auto"
-ENCODINGS = (AUTO, "utf-8", "utf-16", "windows-1252", "iso-8859-15", "windows-1251", "shift_jis", "gb18030", "big5")
+ENCODINGS = {
+    AUTO: "As detected",
+    "utf-8": "UTF-8",
+    "utf-16": "UTF-16",
+    "windows-1252": "Windows-1252 (Western European)",
+    "iso-8859-15": "ISO 8859-15 (Western European)",
+    "windows-1250": "Windows-1250 (Central European)",
+    "windows-1251": "Windows-1251 (Cyrillic)",
+    "shift_jis": "Shift JIS (Japanese)",
+    "gb18030": "GB 18030 (Chinese)",
+    "big5": "Big5 (Chinese)",
+}
 DELIMITERS = {AUTO: "As detected", ",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
 HEADERS = {AUTO: "As detected", True: "names the columns", False: "is a row"}
 POINTERS = ("/data/format", "/data/mapping", "/data/encoding", "/data/delimiter", "/data/header", "/data/max_length")
@@ -67,7 +81,7 @@ def _fits(pointer: str, value: Any) -> bool:
         case "/data/mapping":
             return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
         case "/data/encoding":
-            return value in ENCODINGS
+            return isinstance(value, str) and value in ENCODINGS
         case "/data/delimiter":
             return isinstance(value, str) and value in DELIMITERS
         case "/data/header":
@@ -76,10 +90,25 @@ def _fits(pointer: str, value: Any) -> bool:
             return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def hub_reference(typed: str) -> str | None:
+    """What a job names a dataset of the hub by (hf:ORG/NAME ...), of what somebody typed or copied; None for others."""
+    plain = re.sub(r"^(https?://[^/]+/)?datasets/", "", typed.strip()).rstrip("/").removeprefix("hf:")
+    return f"hf:{plain}" if HUB_DATASET.fullmatch(f"hf:{plain}") else None
+
+
 def roles(format: str, recognised: str | None) -> tuple[str, ...]:
     """The roles that columns can be given: those of the format, or of the one that was recognised."""
     name = recognised if format == AUTO else format
     return FORMATS[name].roles if name in FORMATS else ("prompt", "completion", "system")
+
+
+def half_mapped(said: Reading, read_as: str | None) -> str:
+    """What to say where roles were given that the format a file is read as has no use for; empty where all count."""
+    unused = sorted(set(said.mapping) - set(FORMATS[read_as].roles)) if read_as in FORMATS else []
+    if not unused:
+        return ""
+    named = " and ".join(f"“{words.role(role)}”" for role in unused)
+    return f"It is read as {words.format_name(read_as)}, which has no use for {named}. Name the other column too."
 
 
 def differing(chosen: Mapping[str, str | None], recognised: Mapping[str, str]) -> dict[str, str]:

@@ -69,6 +69,20 @@ LABELS = {
 }
 
 
+ROLES = {
+    "prompt": "Prompt (what is asked)",
+    "completion": "Completion (the answer)",
+    "system": "System (instructions)",
+    "messages": "Messages",
+    "text": "Text",
+}
+"""Roles of columns where the name alone may not say it."""
+
+
+def role(name: str) -> str:
+    return ROLES.get(name, name.replace("_", " ").capitalize())
+
+
 def state(name: str) -> Look:
     return STATES.get(name, Look(name.capitalize(), ":material/help:", "gray"))
 

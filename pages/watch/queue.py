@@ -44,7 +44,7 @@ def ended_table(ended: list[Job]) -> None:
             "took": [quantities.between(job.started_at, job.ended_at) for job in ended],
             "loss": pd.Series([(job.result or {}).get("final_loss") for job in ended], dtype="float"),
             "who": [one_line(job.submitted_by or "", 40) for job in ended],
-            "why": [one_line((job.error or {}).get("message") or "", 300) for job in ended],
+            "why": [jobs.why(job) for job in ended],
             "do": [[OPEN] if job.state == "rejected" else [OPEN, AGAIN] for job in ended],
         }
     )
@@ -125,7 +125,8 @@ def queue() -> None:
     if waiting:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting[:SHOWN_WAITING]:
-                row(job, f"since {quantities.ago(job.submitted_at, now)}".replace(" ago", ""))
+                since = f"since {quantities.ago(job.submitted_at, now)}".replace(" ago", "")
+                row(job, f"{jobs.progress_text(job)} …" if job.state == "checking" and job.phase else since)
         if len(waiting) > SHOWN_WAITING:
             st.caption(f"And {len(waiting) - SHOWN_WAITING:,} more.")
     else:

@@ -119,7 +119,7 @@ def text(name: str, report: dict[str, Any]) -> None:
             ("rows", f"{report['rows']:,}, {report['usable_rows']:,} usable"),
             ("columns", ", ".join(str(name) for name in columns) if columns else None),
             ("duplicates", report.get("duplicates") or None),
-            ("nearly the same", report.get("near_duplicates") or None),
+            ("near copies", report.get("near_duplicates") or None),
             ("tokens", lengths.format(**tokens) if tokens else "not counted (--model M counts them)"),
             ("learned", f"{supervised:.0%} of the tokens" if isinstance(supervised, int | float) else None),
         ]

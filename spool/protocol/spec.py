@@ -111,11 +111,11 @@ class Data(Group):
     encoding: Annotated[str, Field(min_length=1, max_length=40)] = "auto"
     """How the file's bytes become letters: utf-8, windows-1252, utf-16, shift_jis ... auto finds it and says so."""
 
-    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] = "auto"
-    """What parts the cells of a CSV file: , ; | or any other character. auto finds it."""
+    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] | None = "auto"
+    """What parts the cells of a CSV file: , ; | or any other character. auto finds it; null: it is no table."""
 
-    header: Auto | bool = "auto"
-    """Whether the first line of a CSV file names its columns. auto finds it."""
+    header: Auto | bool | None = "auto"
+    """Whether the first line of a CSV file names its columns. auto finds it; null: it is no table."""
 
     drop: Annotated[list[Droppable], Field(max_length=12)] = []
     """Rows with these findings are left out: for example ["duplicate", "secret"]. Otherwise they stay."""

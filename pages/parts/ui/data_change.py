@@ -12,6 +12,7 @@ from pages.parts.escape import md, one_line
 from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
 from spool.data import augment, inspect, keep, recipe
+from spool.data.steps import reading
 from spool.protocol.errors import FinetunerError
 
 PREVIEWED_ROWS = 300
@@ -35,7 +36,8 @@ def derive(chosen: Chosen, steps: Steps, says: str, name: str | None = None, oth
     """Applies steps and goes on to the version that comes of them; what cannot be done is said in words."""
     assert chosen.stored is not None
     sources = [chosen.stored.reference, *(others or [])]
-    _keep(lambda: recipe.derive(chosen.home, name or chosen.stored.name, sources, steps), says)  # type: ignore[union-attr]
+    made, read = name or chosen.stored.name, reading(chosen.reading.dialect)
+    _keep(chosen, lambda: recipe.derive(chosen.home, made, sources, [*read, *steps]), says)
 
 
 def add_rows(chosen: Chosen, corrected: bytes) -> None:
@@ -45,10 +47,12 @@ def add_rows(chosen: Chosen, corrected: bytes) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "corrected.jsonl"
         path.write_bytes(corrected)
-        _keep(lambda: recipe.add_rows(chosen.home, reference, path), "The corrected rows are in a new version.")
+        dialect = chosen.reading.dialect
+        says = "The corrected rows are in a new version."
+        _keep(chosen, lambda: recipe.add_rows(chosen.home, reference, path, dialect), says)
 
 
-def _keep(make: Callable[[], keep.Stored], says: str) -> None:
+def _keep(chosen: Chosen, make: Callable[[], keep.Stored], says: str) -> None:
     try:
         with st.spinner("Making a new version …"):
             stored = make()
@@ -57,7 +61,7 @@ def _keep(make: Callable[[], keep.Stored], says: str) -> None:
     except OSError as error:
         frame.show_error(f"The new version could not be written: {error.strerror}.", "Check the disk of the data home.")
     else:
-        dataset.saved(stored, says)
+        dataset.saved(chosen, stored, says)
 
 
 def _dedupe(chosen: Chosen, report: dict[str, Any]) -> None:
@@ -90,11 +94,10 @@ def _split(chosen: Chosen, report: dict[str, Any]) -> None:
         reference = chosen.stored.reference
 
         def make() -> keep.Stored:
-            return recipe.split(
-                chosen.home, reference, eval_fraction=share, seed=seed, by=by, stratify=even, **_how(chosen)
-            )[0]
+            how = {"eval_fraction": share, "seed": seed, "by": by, "stratify": even, **_how(chosen)}
+            return recipe.split(chosen.home, reference, **how, dialect=chosen.reading.dialect)[0]
 
-        _keep(make, "Two datasets were made, one for training and one for evaluation.")
+        _keep(chosen, make, "Two datasets were made, one for training and one for evaluation.")
 
 
 def _cap(chosen: Chosen, report: dict[str, Any]) -> None:

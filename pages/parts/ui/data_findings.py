@@ -2,21 +2,38 @@
 
 import io
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, BinaryIO
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import editing, findings, preview
-from pages.parts.escape import one_line
+from pages.parts import editing, findings, preview, quantities
+from pages.parts.escape import md, one_line
 from pages.parts.ui import data_change
 from pages.parts.ui.dataset import Chosen
 from spool.data import inspect, rejects
 from spool.data.export import export_csv, export_jsonl
 from spool.data.keep import Stored
+from spool.data.read import Dialect, iterate
+from spool.data.table import Problem, Record
 
 STATE = st.session_state
 KEPT = "keep_usable"
+SAID = 5
+"""Of so many picked findings the words are shown in full, as a table cuts them."""
+COLUMNS = {
+    "line": st.column_config.NumberColumn("Line", width=62, format="%d"),
+    "file": st.column_config.TextColumn("File", width=120),
+    "kind": st.column_config.TextColumn("Kind", width=165),
+    "what": st.column_config.TextColumn("What", width=378),
+    "done": st.column_config.TextColumn("The row is", width=118),
+}
+"""How the columns of `findings.table` look."""
+
+MOST_AT_ONCE = 11
+"""More rows than this scroll in their table."""
+
 LARGEST_BYTES = 100_000_000
 """Streamlit keeps a download in the web process's memory: larger datasets are fetched from the server's disk."""
 
@@ -25,7 +42,7 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
     """What is wrong with which row, and what can be done about it."""
     counted = findings.counts(report)
     if not counted:
-        st.markdown(":green[:material/check_circle:] :gray[Nothing was found in any row.]")
+        st.markdown(":green[:material/check_circle:] :gray[There is nothing to correct.]")
         return
     codes = st.pills(
         "Kinds of findings",
@@ -52,18 +69,13 @@ def _table(chosen: Chosen, found: list[dict[str, Any]], total: int) -> list[dict
     event = st.dataframe(
         table,
         hide_index=True,
-        height=min(420, 38 + 35 * max(1, len(table))),
+        height="content" if len(table) <= MOST_AT_ONCE else 422,
+        placeholder=quantities.DASH,
         alt="Findings by line",
         key=f"findings/{chosen.key}/{sorted({each['code'] for each in found})}",
         on_select="ignore" if chosen.fixed else "rerun",
         selection_mode="multi-row",
-        column_config={
-            "line": st.column_config.NumberColumn("Line", width=70, format="%d"),
-            "file": st.column_config.TextColumn("File", width=120),
-            "kind": st.column_config.TextColumn("Kind", width=150),
-            "what": st.column_config.TextColumn("What", width="large"),
-            "done": st.column_config.TextColumn("The row is", width=100),
-        },
+        column_config=COLUMNS,
     )
     if len(table) < total:
         st.caption(f"The first {len(table):,} of {total:,}. Choose a kind to see the others of it.")
@@ -126,7 +138,12 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
     table = editing.table(rows, columns)
     table.insert(0, editing.LINE, [place["line"] for place in where])
     key = f"editor/{chosen.key}/{hash(str(where))}"
-    st.markdown("**Correct these rows**")
+    with st.container(gap="xxsmall"):
+        st.markdown("**Correct these rows**")
+        for each in picked[:SAID]:
+            if each["line"]:
+                st.caption(f"Line {each['line']:,}: {md(findings.sentence(each['message']), 500)}")
+    _as_they_stand(chosen, where, records)
     st.data_editor(
         table,
         hide_index=True,
@@ -148,6 +165,15 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
             data_change.derive(chosen, [{"step": "drop", "lines": where}], "Saved as a new version without them.")
 
 
+def _as_they_stand(chosen: Chosen, where: list[dict[str, Any]], records: list[Record]) -> None:
+    """The text of picked rows that could not be read, to copy from: the editor has only empty cells for them."""
+    unread = {place["line"] for place in where} - {record.line for record in records}
+    found = (row for row in iterate(chosen.path, chosen.reading.dialect) if isinstance(row, Problem)) if unread else ()
+    texts = [preview.cell(row.raw) for row in islice((row for row in found if row.line in unread), SAID) if row.raw]
+    if texts:
+        st.code("\n".join(texts), language=None, wrap_lines=True)
+
+
 def first_rows(chosen: Chosen, columns: list[str]) -> pd.DataFrame:
     """The first rows as text, by line."""
     return preview.rows(inspect.head(chosen.path, preview.ROWS, chosen.reading.dialect), columns)
@@ -158,7 +184,7 @@ def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
     table = first_rows(chosen, columns)
     st.dataframe(
         table,
-        height=min(460, 38 + 35 * max(1, len(table))),
+        height="content" if len(table) <= MOST_AT_ONCE else 460,
         column_config={"_index": st.column_config.NumberColumn("Line", width=60, format="%d")},
         alt=f"First rows of {one_line(chosen.title)}",
     )
@@ -166,14 +192,14 @@ def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
         st.caption(f"The first {len(table):,} of {total:,} rows.")
     if chosen.stored and chosen.stored.size_bytes <= LARGEST_BYTES:
         with st.container(horizontal=True, gap="small"):
-            _export(chosen.stored, "JSONL", export_jsonl)
-            _export(chosen.stored, "CSV", export_csv)
+            _export(chosen.stored, chosen.reading.dialect, "JSONL", export_jsonl)
+            _export(chosen.stored, chosen.reading.dialect, "CSV", export_csv)
 
 
-def _export(stored: Stored, kind: str, write: Callable[[Stored, BinaryIO], int]) -> None:
+def _export(stored: Stored, dialect: Dialect, kind: str, write: Callable[[Stored, BinaryIO, Dialect], int]) -> None:
     def data() -> bytes:
         out = io.BytesIO()
-        write(stored, out)
+        write(stored, out, dialect)
         return out.getvalue()
 
     name = f"{stored.name}-{stored.version}.{kind.lower()}"

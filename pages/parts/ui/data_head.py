@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.parts import changes, findings, preview, quantities, reading, shelf, words
 from pages.parts.escape import md, one_line
-from pages.parts.reading import AUTO, ENCODINGS
+from pages.parts.reading import AUTO
 from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
 from spool.data.inspect import Inspection
@@ -74,7 +74,7 @@ def _model(chosen: Chosen) -> None:
 def recognised(chosen: Chosen, seen: Inspection) -> None:
     """What the file was taken for, how surely, and where it comes from."""
     report = seen.report
-    said = [preview.headline(report)] if report else []
+    said = [preview.headline(report)] if report else _read_as(chosen) if seen.error else []
     if chosen.stored:
         added = quantities.ago(chosen.stored.added_at, frame.now())
         said.append(f":material/history: {md(changes.origin(chosen.stored), 300)} · {added}")
@@ -84,13 +84,19 @@ def recognised(chosen: Chosen, seen: Inspection) -> None:
         st.caption(f":material/info: {md(notice, 400)}")
 
 
+def _read_as(chosen: Chosen) -> list[str]:
+    """In which encoding a file was read whose layout is not known."""
+    found = (chosen.stored.report or {}) if chosen.stored and chosen.reading.encoding == AUTO else {}
+    return [md(f"Read as {found['encoding']}", 60)] if found.get("encoding") else []
+
+
 def verdict(chosen: Chosen, seen: Inspection) -> None:
     """May one train on it? One sentence with its colour, or why the file cannot be judged."""
     if seen.error:
         hint = "Say below which column is which." if _columns(chosen, seen) else seen.error.get("hint") or ""
         frame.show_error(chosen.named(seen.error["message"]), hint)
     elif seen.report:
-        found = findings.verdict(seen.report)
+        found = findings.verdict(seen.report, seen.complete)
         draw, icon = LOOKS[found.color]
         draw(f"{md(chosen.named(found.says), 600)}" + (f"  \n{md(found.hint, 400)}" if found.hint else ""), icon=icon)
 
@@ -128,48 +134,50 @@ def differently(chosen: Chosen) -> None:
         if plain.report is None and plain.error is None:
             st.caption("What it is, is still being found out.")
             return
-        columns = _columns(chosen, plain)
-        with st.grid(2, min_column_width=220):
-            st.selectbox(
-                "Format",
-                [AUTO, *words.FORMATS],
-                format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
-                key=f"format/{chosen.key}",
-                persist_state="session",
-            )
-            if plain.report is None or plain.report["container"] in ("csv", "tsv"):
-                for name, label, options in (
-                    ("delimiter", "Delimiter", reading.DELIMITERS),
-                    ("header", "The first line", reading.HEADERS),
-                ):
-                    st.selectbox(
-                        label,
-                        list(options),
-                        format_func=options.__getitem__,
-                        key=f"{name}/{chosen.key}",
-                        persist_state="session",
-                    )
-            st.selectbox(
-                "Encoding",
-                ENCODINGS,
-                format_func=lambda name: "As detected" if name == AUTO else name,
-                key=f"encoding/{chosen.key}",
-                persist_state="session",
-            )
-        recognised_roles = (plain.report or {}).get("mapping", {})
-        offered = reading.roles(chosen.reading.format, (plain.report or {}).get("format"))
-        with st.grid(3, min_column_width=160):
-            for role in offered:
-                st.selectbox(
-                    role.replace("_", " ").capitalize(),
-                    columns,
-                    index=columns.index(recognised_roles[role]) if recognised_roles.get(role) in columns else None,
-                    format_func=lambda name: one_line(name, 60),
-                    placeholder="no column",
-                    key=f"role/{role}/{chosen.key}",
-                    persist_state="session",
-                )
+        _meaning(chosen, plain)
+        _file(chosen, plain)
         _said(chosen, plain)
+
+
+def _meaning(chosen: Chosen, plain: Inspection) -> None:
+    """The format, and which column plays which role in it."""
+    columns = _columns(chosen, plain)
+    recognised_roles = (plain.report or {}).get("mapping", {})
+    offered = reading.roles(chosen.reading.format, (plain.report or {}).get("format"))
+    with st.grid(2, min_column_width=220):
+        st.selectbox(
+            "Format",
+            [AUTO, *words.FORMATS],
+            format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
+            key=f"format/{chosen.key}",
+            persist_state="session",
+        )
+        for role in offered:
+            st.selectbox(
+                words.role(role),
+                columns,
+                index=columns.index(recognised_roles[role]) if recognised_roles.get(role) in columns else None,
+                format_func=lambda name: one_line(name, 60),
+                placeholder="no column",
+                key=f"role/{role}/{chosen.key}",
+                persist_state="session",
+            )
+
+
+def _file(chosen: Chosen, plain: Inspection) -> None:
+    """How the bytes become rows: encoding, and for a table its delimiter and header."""
+    asked: list[tuple[str, str, dict[Any, str]]] = [("encoding", "Encoding", reading.ENCODINGS)]
+    if plain.report is None or plain.report["container"] in ("csv", "tsv"):
+        asked += [("delimiter", "Delimiter", reading.DELIMITERS), ("header", "The first line", reading.HEADERS)]
+    with st.grid(3, min_column_width=160):
+        for name, label, options in asked:
+            st.selectbox(
+                label,
+                list(options),
+                format_func=options.__getitem__,
+                key=f"{name}/{chosen.key}",
+                persist_state="session",
+            )
 
 
 def _said(chosen: Chosen, plain: Inspection) -> None:
@@ -177,6 +185,9 @@ def _said(chosen: Chosen, plain: Inspection) -> None:
     if others:
         listed = ", ".join(f"{words.format_name(o['format'])} ({quantities.percent(o['confidence'])})" for o in others)
         st.caption(f"It could also be: {md(listed, 300)}.")
+    half = reading.half_mapped(chosen.reading, (chosen.look_as_far_as_possible()[0].report or {}).get("format"))
+    if half:
+        st.caption(f":orange[:material/warning: {md(half, 300)}]")
     values = chosen.reading.values()
     if values:
         told = ", ".join(f"{pointer[1:].replace('/', '.')} = {value}" for pointer, value in values.items())
@@ -187,23 +198,23 @@ def stated(chosen: Chosen) -> reading.Reading:
     """What the widgets of `differently` say, read before they are drawn."""
     key = chosen.key
     format = STATE.get(f"format/{key}") or AUTO
-    found = _plain(chosen)
+    file = reading.Reading(
+        encoding=STATE.get(f"encoding/{key}") or AUTO,
+        delimiter=STATE.get(f"delimiter/{key}") or AUTO,
+        header=STATE.get(f"header/{key}", AUTO),
+    )
+    found = _plain(replace(chosen, reading=file))
     recognised_roles = (found.report or {}).get("mapping", {})
     offered = reading.roles(format, (found.report or {}).get("format"))
     picked = {role: STATE.get(f"role/{role}/{key}") for role in offered}
-    return reading.Reading(
-        format,
-        reading.differing(picked, recognised_roles),
-        STATE.get(f"encoding/{key}") or AUTO,
-        STATE.get(f"delimiter/{key}") or AUTO,
-        STATE.get(f"header/{key}", AUTO),
-        STATE.get(f"max-length/{key}"),
-    )
+    mapping = reading.differing(picked, recognised_roles)
+    return replace(file, format=format, mapping=mapping, max_length=STATE.get(f"max-length/{key}"))
 
 
 def _plain(chosen: Chosen) -> Inspection:
-    """What is known of the same file as it is recognised without anybody's word."""
-    return replace(chosen, reading=reading.Reading()).look_as_far_as_possible()[0]
+    """What is recognised in the file without anybody's word on what its columns mean."""
+    file = replace(chosen.reading, format=AUTO, mapping={}, max_length=None)
+    return replace(chosen, reading=file).look_as_far_as_possible()[0]
 
 
 def _auto(plain: Inspection) -> str:

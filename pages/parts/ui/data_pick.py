@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import quantities
+from pages.parts import quantities, reading
 from pages.parts.escape import md
 from pages.parts.ui import frame
 from spool.data import keep
@@ -14,7 +14,7 @@ from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 
 STATE = st.session_state
-TALL = 9
+TALL = 7
 """More datasets than this scroll in a box of their own."""
 
 
@@ -39,6 +39,20 @@ def upload(home: Home) -> None:
     STATE["upload-errors"] = errors
     STATE["upload-number"] += 1
     st.rerun()
+
+
+def hub() -> None:
+    """A dataset of the hub, for a job: the check of the job fetches it."""
+    with st.popover("From the Hugging Face Hub", icon=":material/cloud_download:", type="tertiary"):
+        typed = st.text_input("Dataset", placeholder="ORG/NAME", key="hub-dataset", width=420)
+        reference = reading.hub_reference(typed)
+        if typed.strip() and reference is None:
+            st.caption(":red[:material/error:] That names no dataset. Write it as ORG/NAME or ORG/NAME:CONFIG:SPLIT.")
+        else:
+            says = "The job fetches it and checks each row before it trains: what it finds stands on Monitor then."
+            st.caption(f"{says} For one part of it, write ORG/NAME:CONFIG:SPLIT.")
+        if st.button("Train on it", type="primary", icon=":material/model_training:", disabled=reference is None):
+            st.switch_page(frame.TRAIN, query_params={"data": str(reference)})
 
 
 def _kept(home: Home, file: Any) -> tuple[str, str] | None:
@@ -71,7 +85,7 @@ def pick(datasets: dict[str, Stored | None]) -> str:
     def go() -> None:
         st.query_params["dataset"] = STATE["data-pick"]
 
-    with st.container(height=560 if len(datasets) > TALL else "content", border=False):
+    with st.container(height=360 if len(datasets) > TALL else "content", border=False):
         return st.radio(
             "Datasets",
             list(datasets),

@@ -36,7 +36,9 @@ def show(chosen: Chosen) -> None:
         return
     place = f"line/{chosen.key}"
     try:
-        view = inspect.row_view(chosen.home, chosen.path, STATE.get(place), chosen.model_folder, **chosen.how())
+        line, position = STATE.get(place, (None, None))
+        how = chosen.how()
+        view = inspect.row_view(chosen.home, chosen.path, line, chosen.model_folder, **how, position=position)
     except FinetunerError as error:
         frame.show_error(error.message, error.hint)
         return
@@ -45,21 +47,21 @@ def show(chosen: Chosen) -> None:
 
 
 def _toolbar(chosen: Chosen, view: dict[str, Any], place: str) -> None:
-    def go(line: int | None) -> None:
-        STATE[place] = line
+    def go(line: int | None, position: int | None = None) -> None:
+        STATE[place] = line, position
 
     def typed() -> None:
-        STATE[place] = STATE[f"go/{place}"]
+        go(STATE[f"go/{place}"])
 
     STATE[f"go/{place}"] = view["line"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.button(
             "Previous", icon=":material/chevron_left:", disabled=view["previous"] is None,
-            on_click=go, args=(view["previous"],),
+            on_click=go, args=(view["previous"], view["position"] - 1),
         )  # fmt: skip
         st.button(
             "Next", icon=":material/chevron_right:", disabled=view["next"] is None,
-            on_click=go, args=(view["next"],),
+            on_click=go, args=(view["next"], view["position"] + 1),
         )  # fmt: skip
         st.number_input("Line", min_value=1, step=1, key=f"go/{place}", on_change=typed, width=120)
         st.number_input(

@@ -5,11 +5,11 @@ from typing import Any
 
 import altair as alt
 import streamlit as st
-from spool.data.language import name as language_name
 
 from pages.parts import data_charts as charts
 from pages.parts.escape import md
 from pages.parts.ui.dataset import Chosen
+from spool.data.language import name as language_name
 
 
 def show(chosen: Chosen, report: dict[str, Any]) -> None:
@@ -21,14 +21,15 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
     if sum(found["lengths"]["counts"]):
         says = charts.lengths_say(found["lengths"], report["tokens"], report["rows"])
         _card("How long the rows are", says, charts.lengths(found["lengths"]), "lengths", chosen)
-    with st.grid(2, min_column_width=300):
-        for title, says, chart, name in _small(report):
-            _card(title, says, chart, name, chosen)
+    small = _small(report)
+    if small:
+        with st.grid(3 if len(small) == 3 else 2, min_column_width=220):
+            for title, says, chart, name in small:
+                _card(title, says, chart, name, chosen)
     repeated = found["top_duplicates"]
     if repeated:
-        with st.container(border=True):
-            st.markdown("**What repeats most**")
-            st.caption(md(charts.duplicates_say(repeated), 300))
+        with st.container(border=True, gap="small"):
+            _heading("What repeats most", charts.duplicates_say(repeated))
             _table(repeated)
 
 
@@ -42,7 +43,7 @@ def _small(report: dict[str, Any]) -> list[tuple[str, str, alt.LayerChart | alt.
         drawn.append(("What is learned from", charts.supervised_say(share), charts.supervised(share), "supervised"))
     if found["labels"]:
         drawn.append(("Labels", charts.labels_say(found["labels"]), charts.labels(found["labels"]), "labels"))
-    if found["turns"]:
+    if [turns for turns, _ in found["turns"]] not in ([], [2]):  # one question and one answer is no news
         drawn.append(
             ("Turns in a conversation", charts.turns_say(found["turns"]), charts.turns(found["turns"]), "turns")
         )
@@ -53,10 +54,15 @@ def _small(report: dict[str, Any]) -> list[tuple[str, str, alt.LayerChart | alt.
 
 
 def _card(title: str, says: str, chart: alt.LayerChart | alt.Chart, name: str, chosen: Chosen) -> None:
-    with st.container(border=True, height="stretch"):
+    with st.container(border=True, height="stretch", gap="small"):
+        _heading(title, says)
+        st.altair_chart(chart, key=f"chart-{name}-{chosen.key}", alt=says)
+
+
+def _heading(title: str, says: str) -> None:
+    with st.container(gap="xxsmall"):
         st.markdown(f"**{title}**")
         st.caption(md(says, 300))
-        st.altair_chart(chart, key=f"chart-{name}-{chosen.key}", alt=says)
 
 
 def _table(repeated: list[dict[str, Any]]) -> None:

@@ -105,7 +105,8 @@ def ask_to_delete(chosen: Chosen) -> None:
         return
     if using:
         st.warning(f"{_jobs(using)} among those that used it: results stay, but cannot be made again.")
-    st.markdown(f"The bytes of **{md(chosen.stored.reference)}** go; its record stays. The same file brings it back.")
+    back = "The same steps bring it back." if chosen.stored.recipe else "The same file brings it back."
+    st.markdown(f"The bytes of **{md(chosen.stored.reference)}** go; its record stays. {back}")
     if st.button("Delete", type="primary", icon=":material/delete:"):
         try:
             forget.delete(chosen.home, chosen.stored.reference, force=True)

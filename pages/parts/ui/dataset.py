@@ -11,7 +11,6 @@ from pages.parts.ui import frame
 from spool.data import inspect
 from spool.data.inspect import Inspection
 from spool.data.keep import Stored
-from spool.data.read import AS_FOUND
 from spool.protocol.home import Home
 
 
@@ -37,10 +36,6 @@ class Chosen:
         """Why its rows cannot be changed here; empty where they can."""
         if self.stored is None:
             return "The example stays as it is. Upload a file of your own to correct its rows."
-        if self.reading.dialect != AS_FOUND:
-            return (
-                "Its rows can be corrected here once it is saved as UTF-8 with the usual delimiter and uploaded again."
-            )
         return ""
 
     @property
@@ -73,9 +68,17 @@ class Chosen:
         }
 
 
-def saved(stored: Stored, says: str) -> None:
-    """Goes on to a version that was just made, and says so there."""
-    st.session_state["data-toast"] = says
+CARRIED = ("format/", "role/", "max-length/")
+"""Keys of what a person said of a version that holds for the next one too. Dialects do not: that one is JSON lines."""
+
+
+def saved(chosen: Chosen, stored: Stored, says: str) -> None:
+    """Goes on to a version that was just made, and says so there. Format and roles that were given still hold."""
+    state, ending = st.session_state, f"/{chosen.key}"
+    if all(step["step"] != "mix" for step in stored.recipe):
+        for key in [key for key in state if str(key).startswith(CARRIED) and str(key).endswith(ending)]:
+            state[str(key).removesuffix(ending) + f"/{stored.reference}"] = state[key]
+    state["data-toast"] = says
     st.query_params["dataset"] = f"{stored.name}@{stored.version}"
     st.rerun()
 

@@ -1,5 +1,7 @@
 """Jobs as rows and badges, and the orders that can be given to them."""
 
+import re
+
 import streamlit as st
 
 from pages.parts import quantities, words
@@ -62,6 +64,12 @@ def progress_text(job: Job) -> str:
     if not (job.phase or "training").startswith("training"):
         return f"{said} · {phase}"
     return said + (f" · {quantities.duration(eta)} left" if eta else "")
+
+
+def why(job: Job) -> str:
+    """Why it failed, in one line; the name of a stored file (data.csv), which nobody gave it, is left out."""
+    said = re.sub(r"^data\.[a-z.]+: ", "", (job.error or {}).get("message") or "")
+    return words.sentence(one_line(said, 300))
 
 
 def orders_for(job: Job) -> list[str]:

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import bundle, quantities, series, shelf, tail
 from pages.parts import charts as _charts
 from pages.parts.escape import md, one_line
-from pages.parts.ui import frame, jobs
+from pages.parts.ui import frame, jobs, run_data
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 from spool.protocol.metrics import Row
@@ -38,6 +38,8 @@ def outcome(home: Home, job: Job) -> None:
     """How it ended, in words: the result with its download, or the error with its cure."""
     if job.state == "done":
         _result(home, job)
+    elif run_data.blocked(home, job):
+        run_data.show(home, job)
     elif job.state == "failed":
         error = job.error or {}
         said = error.get("message") or "The job failed without a word."
@@ -101,7 +103,11 @@ def progress(job: Job) -> None:
         st.progress(jobs.fraction(job) or 0.0, text=jobs.progress_text(job))
         return
     runner = frame.runner_notice()
-    if job.state == "held":
+    if job.state == "checking":
+        if runner.alive:
+            says = f":gray[{jobs.progress_text(job)} …]" if job.phase else ""
+            st.info(f"Its data is being checked before it is queued. {says}", icon=":material/fact_check:")
+    elif job.state == "held":
         st.info("This job is on hold. Release it with Actions.", icon=":material/pause_circle:")
     elif runner.alive and not runner.problem:
         st.info("This job waits for its turn; it starts by itself.", icon=":material/schedule:")
@@ -167,7 +173,7 @@ def details(home: Home, job: Job) -> None:
     files = home.run(job.id)
     log, events, spec = st.tabs(["Log", "Events", "Spec"], key=f"details-{job.id}", on_change="rerun")
     if log.open:
-        text = tail.log(files.log)
+        text = tail.log(files.latest_log)
         with log:
             if text:
                 with st.container(height=340, autoscroll=True, border=False):
