@@ -76,7 +76,7 @@ def test_from_a_broken_file_to_a_job(visit: Callable[..., Visitor], home: Home) 
     visitor = visit()
     page = visitor.go("data")
     upload(page, "orders (Größe).csv", BROKEN)
-    expect(page.get_by_role("heading", name="orders-Groe")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("heading", name="orders-Grosse")).to_be_visible(timeout=20_000)
     ready(page)
     assert (visitor.number("Rows"), visitor.number("Usable")) == ("63", "61")
     expect(page.get_by_text("61 of 63 rows can be trained on; 2 rows")).to_be_visible()
@@ -100,7 +100,7 @@ def test_from_a_broken_file_to_a_job(visit: Callable[..., Visitor], home: Home) 
     expect(page.get_by_text("1 row edited (line 3)")).to_be_visible(timeout=20_000)
     ready(page)
 
-    newest, older = keep.versions(home, "orders-Groe")
+    newest, older = keep.versions(home, "orders-Grosse")
     assert newest.parents == [older.reference]
     rows = [json.loads(line) for line in newest.path.read_text().splitlines()]
     assert rows[1] == {"question": "How long does it take?", "answer": "Three days."}
@@ -126,7 +126,7 @@ def test_from_a_broken_file_to_a_job(visit: Callable[..., Visitor], home: Home) 
     expect(page.get_by_role("button", name="Watch it")).to_be_visible()
     (dropped,) = home.incoming.glob("*.json")
     spec = json.loads(dropped.read_bytes())
-    assert (spec["dataset"], spec["model"]) == ("orders-Groe", "tiny-gemma")
+    assert (spec["dataset"], spec["model"]) == ("orders-Grosse", "tiny-gemma")
     assert spec["data"] == {"max_length": 24}
     assert visitor.strangers() == []
 

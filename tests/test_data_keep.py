@@ -167,7 +167,7 @@ def test_streams_are_kept_and_a_broken_one_leaves_nothing(home: Home) -> None:
 
 
 def test_a_large_stream_never_lies_in_memory_as_a_whole(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "_judged", lambda path, filename: ("jsonl", 1, None, {}))
+    monkeypatch.setattr(keep, "_judged", lambda path, filename, limits: ("jsonl", 1, None, {}))
     asked: list[int] = []
 
     class Zeros(io.RawIOBase):

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from spool.data.limits import Limits
 from spool.data.table import printable
-from spool.protocol import durable
+from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home
 from spool.protocol.jobs import now_iso
@@ -102,7 +103,8 @@ def settle(home: Home, name: str, draft: Path, sha256: str, origin: Origin, newe
     target = home.datasets / name / sha256[:12]
     known = _load(target)
     if known is None:
-        container, rows, format, report = _judged(draft, origin.original_name or f"the new version of {name}")
+        named = origin.original_name or f"the new version of {name}"
+        container, rows, format, report = _judged(draft, named, settings.load(home).data_limits)
         kept = draft.rename(draft.with_name(_file_name(container, draft)))
         document = {
             "schema": 1,
@@ -237,15 +239,15 @@ def check_name(name: str) -> None:
         raise DataError(f"{name[:80]!r} cannot be a dataset's name.", hint, "bad_name")
 
 
-def _judged(path: Path, filename: str) -> tuple[str, int, str | None, dict[str, Any]]:
+def _judged(path: Path, filename: str, limits: Limits) -> tuple[str, int, str | None, dict[str, Any]]:
     """(container, rows, format, summary). A file whose layout is not recognised is kept: a mapping may come later."""
     from spool.data.scan import scan  # here, for the daemon only resolves names and stays small
 
     try:
-        found = scan(path)
+        found = scan(path, limits=limits, alone=True)
     except DataError as error:
         try:
-            return _unrecognised(path, error)
+            return _unrecognised(path, error, limits)
         except DataError as unreadable:
             message = unreadable.message.replace(str(path), filename).replace(path.name, filename)
             raise DataError(message, unreadable.hint, unreadable.code) from None
@@ -264,12 +266,12 @@ def _judged(path: Path, filename: str) -> tuple[str, int, str | None, dict[str, 
     return found.container, found.tally.rows, found.layout.format, summary
 
 
-def _unrecognised(path: Path, error: DataError) -> tuple[str, int, None, dict[str, Any]]:
+def _unrecognised(path: Path, error: DataError, limits: Limits) -> tuple[str, int, None, dict[str, Any]]:
     """What can be said of a file whose rows are there and whose layout is not known. Raises `error` for any other."""
     from spool.data.read import Reading
     from spool.data.table import Record
 
-    reading = Reading(path)
+    reading = Reading(path, limits=limits)
     readable, dropped = 0, 0
     for item in reading:
         readable += isinstance(item, Record)

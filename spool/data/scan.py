@@ -144,8 +144,12 @@ def scan(
     dialect: Dialect = AS_FOUND,
     limits: Limits = DEFAULT,
     say: Say = lambda done, total: None,
+    alone: bool = False,
 ) -> Scan:
     """Judges every row of a file (a folder, an archive). Needs no model.
+
+    Args:
+        alone: starts no other processes. The web app's process cannot: they would run its page as their main module.
 
     Raises:
         DataError: the file cannot be read, none of its rows can be, or its layout is not recognised.
@@ -158,7 +162,7 @@ def scan(
     layout = recognise(sample, format, mapping)
     names = [part.name for part in reading.source.parts]
     with without_collecting():
-        if ranges := _ranges(reading):
+        if not alone and (ranges := _ranges(reading)):
             tally = _in_parallel(reading.path, ranges, layout, limits, say)
         else:
             tally = _count(reading, layout, names, say)

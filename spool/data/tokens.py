@@ -1,7 +1,7 @@
 """The rows of a file as one model's tokens: computed once, kept under HOME/cache/tokens by content and tokenizer.
 
 A kept folder has rows.arrow (whole rows, not yet cut to a length), lengths.npy and trained.npy (int32, one entry a
-row) and, written last, facts.json. It may be deleted at any time.
+row) and, written last, facts.json. It may be deleted at any time; the fifty that were used last are kept.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from spool.protocol.errors import DataError
 VERSION = 1
 AUTO_MAX_TOKENS = 2048
 SHORTEST_MAX_TOKENS = 16
+KEPT_FOLDERS = 50
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def tokenise(
     """
     kept = load(folder)
     if kept is not None:
+        os.utime(folder)
         return kept
+    _prune(folder.parent)
     draft = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -129,6 +132,20 @@ def load(folder: Path) -> Tokens | None:
         return Tokens(folder, rows, lengths, trained, [Problem(**problem) for problem in facts["problems"]])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _prune(cache: Path) -> None:
+    """Deletes what was not used for longest. Who has just mapped a file of it keeps it until it is closed."""
+    folders = [path for path in cache.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    for old in sorted(folders, key=_used_at, reverse=True)[KEPT_FOLDERS - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _used_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _write(scan: Scan, encoder: Encoder, train_on: str, folder: Path, say: Say, first_rows: int | None) -> None:

@@ -10,7 +10,7 @@ from pages.parts.escape import md
 from pages.parts.ui import frame
 from spool.data import keep
 from spool.data.keep import Stored
-from spool.protocol.errors import DataError
+from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 
 STATE = st.session_state
@@ -59,7 +59,7 @@ def _kept(home: Home, file: Any) -> tuple[str, str] | None:
     """Stores one upload and shows it next; gives what was wrong with it in words."""
     try:
         stored = keep.add(home, keep.clean_name(file.name), file.name, file)
-    except DataError as error:
+    except FinetunerError as error:
         return error.message, error.hint
     except OSError as error:
         return f"{file.name} could not be stored: {error.strerror}.", "Check the disk of the data home."
