@@ -29,7 +29,7 @@ test: dev ## every test (minutes: real models are trained)
 	@$(PY) -m pytest $(T)
 
 bench: setup ## what the runner costs, and how fast it is
-	@$(PY) -m bench.runner_cost && $(PY) -m bench.spool
+	@$(PY) -m bench.runner_cost && $(PY) -m bench.spool && $(PY) -m bench.data_check
 
 lock: ## resolve the lock files anew (needs uv)
 	@deploy/lock.sh
