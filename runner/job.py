@@ -1,10 +1,12 @@
 """What a job's code may lean on inside its process: its folders, its voice, and whether it was asked to stop."""
 
+import errno
 import signal
 from pathlib import Path
 from typing import Any
 
 from spool.protocol import metrics, settings
+from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home, Run
 from spool.protocol.resolve import Places
 
@@ -64,9 +66,18 @@ class Attempt:
         self.events.write(event="phase", phase=words)
 
 
-def spare_the_others() -> None:
-    """When memory runs out the kernel shall take a job's process, not the daemon or the web app."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("500")
-    except OSError:
-        pass
+def explain(error: Exception, code: str, broke_off: str, memory_hint: str) -> dict[str, Any]:
+    """The error as people read it. What was not foreseen is named by its last line, the log has the rest.
+
+    Args:
+        code, broke_off: the code of what was not foreseen, and what its words begin with.
+    """
+    if isinstance(error, FinetunerError):
+        return error.to_json()
+    words = str(error).strip().splitlines() or [""]
+    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        return {"code": "out_of_memory", "message": f"memory ran out: {words[0][:300]}", "hint": memory_hint}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
+    message = f"{broke_off}{type(error).__name__}: {words[0][:300]}"
+    return {"code": code, "message": message, "hint": "The log holds the details."}

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spool.protocol.home import Home
+from spool.protocol.process import search_path
 
 log = logging.getLogger("runner")
 
@@ -132,7 +133,6 @@ def _start(
 
 def environment(home: Home) -> dict[str, str]:
     """The daemon's environment plus: caches in the data home, no telemetry, unbuffered output."""
-    rooms = str(Path(__file__).resolve().parent.parent)
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(home.cache / "inductor"),
         "TRITON_CACHE_DIR": str(home.cache / "triton"),
@@ -140,7 +140,7 @@ def environment(home: Home) -> dict[str, str]:
         "HF_HUB_CACHE": str(home.cache / "hub"),
         "TOKENIZERS_PARALLELISM": "false",
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [rooms, os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": search_path(),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -30,6 +30,7 @@ from spool.data.source import signature
 from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
+from spool.protocol.process import search_path, step_back
 
 if TYPE_CHECKING:
     from spool.data.scan import Scan
@@ -132,15 +133,13 @@ def _changed(model_folder: str | None) -> list[Any]:
 
 def _start(home: Home, folder: Path, lock: BinaryIO) -> None:
     command = [sys.executable, "-m", "spool.data.background", "--home", str(home.root)]
-    root = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     with open(folder / "log.txt", "ab") as log:
         process = subprocess.Popen(
             [*command, "--lock", str(lock.fileno()), folder.name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": search},
+            env={**os.environ, "PYTHONPATH": search_path()},
             pass_fds=[lock.fileno()],
             start_new_session=True,
         )
@@ -276,9 +275,7 @@ def main() -> int:
     home = Home.at(arguments.home)
     folder = home.cache / "reports" / arguments.key
     os.set_inheritable(arguments.lock, False)  # it is let go when this process ends, however that happens
-    os.nice(10)
-    with suppress(OSError):  # when memory runs out, this goes before the web app and the runner do
-        Path("/proc/self/oom_score_adj").write_text("600")
+    step_back(oom_score=600, niceness=10)
     prune(home)
     teller = _Teller(folder)
     with _slot(home, lambda: teller(WAITING, 0, 0)):

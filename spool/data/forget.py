@@ -16,6 +16,7 @@ from spool.protocol import durable
 from spool.protocol.errors import DataError
 from spool.protocol.home import FINAL, Home
 from spool.protocol.jobs import DROP_BYTES, now_iso
+from spool.protocol.process import locked
 from spool.protocol.states import Tokens
 from spool.protocol.ulid import is_ulid
 
@@ -44,7 +45,7 @@ def delete(home: Home, reference: str, force: bool = False) -> Stored:
     """
     stored = keep.find(home, reference)
     folder = stored.path.parent
-    with keep.locked(folder):
+    with locked(folder):
         if needing := needed_by(home, stored):
             message = f"{stored.reference} cannot be deleted: {_jobs(needing)} still to be trained on it."
             raise DataError(message, "Cancel them first, or wait until they have ended.", "in_use")

@@ -21,6 +21,7 @@ from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home
 from spool.protocol.jobs import now_iso
+from spool.protocol.process import locked
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 VERSION = re.compile(r"[0-9a-f]{12}")
@@ -324,17 +325,6 @@ def drafting(home: Home) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder against others who would change what lies in it; a lock on the folder leaves no file behind."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _in_use(folder: Path) -> bool:

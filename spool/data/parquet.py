@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
@@ -22,6 +21,7 @@ import orjson
 from spool.data.source import Budget
 from spool.data.table import Problem, Record, Rows
 from spool.protocol.errors import DataError
+from spool.protocol.process import search_path
 
 MAGIC = b"PAR1"
 BATCH_BYTES = 32_000_000
@@ -60,8 +60,7 @@ def _items(stream: BinaryIO, file: str, budget: Budget) -> Iterator[dict[str, An
     """The head first (or the problem that makes the file useless), then the rows."""
     limits = budget.limits
     command = [sys.executable, "-m", "spool.data.parquet", str(limits.max_columns), str(limits.row_bytes)]
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    environment = {**os.environ, "PYTHONPATH": search_path()}
     child = subprocess.Popen(
         command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, bufsize=1 << 20
     )
