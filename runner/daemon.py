@@ -12,28 +12,39 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from runner import attempts, launch
+from runner import attempts, conclude, launch
 from runner.accept import Intake
+from runner.conclude import Ending
 from runner.gate import LOOK_S, Gate
+from runner.orders import Orders
+from runner.schedule import Schedule
+from runner.stall import Vigil
 from runner.watch import Wake, Watch
 from spool.protocol import durable, settings
 from spool.protocol.errors import SettingsError
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import now_iso
 from spool.protocol.resolve import Places
-from spool.protocol.states import Token, Tokens, is_final
-from spool.protocol.ulid import is_ulid
+from spool.protocol.states import Token, Tokens
 
 log = logging.getLogger("runner")
 
 EXIT_LOCKED = 75
 EXIT_CONFIG = 78
 VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class Running:
+    """The one job that trains just now."""
+
+    token: Token
+    child: launch.Child
+    vigil: Vigil
 
 
 class Daemon:
@@ -59,9 +70,11 @@ class Daemon:
         self.tokens = Tokens(home)
         places = Places(home, started_in, settings.roots(options, home, started_in))
         self.intake = Intake(home, places, self.settle_s, options.unreadable_s)
-        self.gate = Gate(home, started_in, checker, self._fail_checking)
-        self.gpu_lock = launch.GpuLock(home)
-        self.running: tuple[Token, launch.Child] | None = None
+        self.gate = Gate(home, started_in, checker)
+        self.orders = Orders(home, self._cancel)
+        self.schedule = Schedule(home, options, self.orders)
+        self.gpu_lock = launch.Lock(home.gpu_lock, home.state(State.RUNNING))
+        self.running: Running | None = None
         self.stopping = False
         self.halted: dict[str, str] | None = None
         self.waiting_for: str | None = None
@@ -76,6 +89,7 @@ class Daemon:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that a child's end wakes the wait
         self.wake.on_signals()
+        self.orders.begin()
         while not (self.stopping and self.running is None and self.gate.child is None):
             self.wake.wait(self.tick())
         self.watch.stop()
@@ -103,7 +117,7 @@ class Daemon:
         if self.stopping:
             self.gate.stop()
             if self.running:
-                self.running[1].terminate(self.options.stop_s)
+                self.running.child.terminate(self.options.stop_s)
             return 0.2
         young = self._scan()  # before a job is started: it may just have been queued, and be asked to hold
         self.gate.start()
@@ -113,7 +127,7 @@ class Daemon:
             soonest = min(soonest, young)
         if self.gate.child:
             soonest = min(soonest, LOOK_S)
-        if self.running and self.running[1].kill_at is not None:
+        if self.running and self.running.child.kill_at is not None:
             soonest = min(soonest, 0.2)
         return soonest
 
@@ -125,113 +139,54 @@ class Daemon:
             self.intake.recover()
             self._recovered = True
         young = self.intake.scan()
-        for name in sorted(os.listdir(self.home.control)):
-            verb, _, job_id = name.partition("-")
-            if is_ulid(job_id) and self._obey(verb, job_id):
-                (self.home.control / name).unlink(missing_ok=True)
+        self.orders.look()
         return young
 
-    def _obey(self, verb: str, job_id: str) -> bool:
-        """True when the order is carried out, or came to nothing; False while it must wait."""
-        found = self.tokens.find(job_id)
-        if found is None:
-            return not any((f / f"{job_id}.json").exists() for f in (self.home.incoming, self.home.accepting))
-        state, token = found
-        if verb == "cancel":
-            return self._cancel(state, token)
-        if state is State.CHECKING:
-            return False
-        if verb == "hold" and state is State.QUEUED:
-            self.tokens.move(token, State.QUEUED, State.HELD)
-        elif verb == "release" and state is State.HELD:
-            self.tokens.move(token, State.HELD, State.QUEUED)
-        elif verb == "top" and state is State.QUEUED:
-            queue = self.tokens.list(State.QUEUED)
-            first = min((t.sequence for t in queue if t.priority == 0), default=token.sequence)
-            self.tokens.reorder(token, State.QUEUED, 0, max(0, first - 1))
-        return True
-
     def _cancel(self, state: State, token: Token) -> bool:
-        if is_final(state):
-            return True
+        """Ends a job that somebody wants ended; False while its child still lives."""
         if state is State.RUNNING:
-            if self.running and self.running[0] == token:
-                self.running[1].terminate(self.options.grace_s)
+            if self.running and self.running.token == token:
+                self.running.child.terminate(self.options.grace_s)
             return False  # the file stays until the job has ended: the child looks at it, and so does a new runner
-        self._end(token, state, State.CANCELLED)
+        conclude.end(self.home, token, state, State.CANCELLED)
         self.gate.forget(token.job_id)
         return True
 
-    def _fail_checking(self, token: Token, error: dict[str, Any]) -> None:
-        self._end(token, State.CHECKING, State.FAILED, error)
-
     def _start_next(self) -> None:
         if self.running:
+            self.running.vigil.look()
+            if self.schedule.must_stop():
+                self.running.child.terminate(self.options.stop_s)
             return
         if not self.gpu_lock.acquire():
             self.waiting_for = "a trainer of an earlier runner still lives"
             return
-        self.waiting_for = None
         if not self._reconciled:
-            for token in self.tokens.list(State.RUNNING):
-                self._conclude(token, None, False)
+            for orphan in self.tokens.list(State.RUNNING):
+                conclude.attempt(self.home, orphan, Ending())
             self._reconciled = True
-        queue = self.tokens.list(State.QUEUED)
-        if not queue:
-            return
-        token = queue[0]
+        self.waiting_for = self.schedule.why_not()
+        token = None if self.waiting_for else self.schedule.next()
+        if token is not None:
+            self._start(token)
+
+    def _start(self, token: Token) -> None:
         try:
             self.tokens.move(token, State.QUEUED, State.RUNNING)
         except FileNotFoundError:
             return
         number = attempts.begin(self.home, token.job_id)
         child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
-        self.running = (token, child)
+        self.running = Running(token, child, Vigil(self.home.run(token.job_id), child))
         log.info("started %s, attempt %d", token.job_id, number)
         self._heartbeat(now=True)
 
     def _reap(self) -> None:
-        if self.running and self.running[1].poll():
-            token, child = self.running
-            self._conclude(token, child.returncode, child.killed_for_memory())
+        if self.running and self.running.child.poll():
+            child, vigil = self.running.child, self.running.vigil
+            ending = Ending(child.returncode, child.killed_for_memory(), vigil.why)
+            conclude.attempt(self.home, self.running.token, ending)
             self.running = None
-
-    def _conclude(self, token: Token, returncode: int | None, for_memory: bool) -> None:
-        """What the end of an attempt means for the job: it ends, or goes back to the head of its priority."""
-        if not self.tokens.path(State.RUNNING, token).exists():
-            return  # concluded already, before a fault of the file system
-        job_id = token.job_id
-        number = len(attempts.attempt_files(self.home, job_id))
-        result = attempts.result_of(self.home, job_id, number)
-        cancelled = (self.home.control / f"cancel-{job_id}").exists()
-        if number == 0:  # it was claimed, and the runner died before the attempt began
-            self.tokens.move(token, State.RUNNING, State.QUEUED)
-            return
-        if result and result["outcome"] == "finished":
-            attempts.end(self.home, job_id, number, "finished", exit=returncode)
-            self._end(token, State.RUNNING, State.DONE)
-        elif result and result["outcome"] == "failed":
-            attempts.end(self.home, job_id, number, "failed", exit=returncode, error=result["error"])
-            self._end(token, State.RUNNING, State.FAILED, result["error"])
-        elif cancelled:
-            attempts.end(self.home, job_id, number, "cancelled", exit=returncode)
-            self._end(token, State.RUNNING, State.CANCELLED)
-        else:
-            outcome, why = attempts.how_it_ended(returncode, for_memory)
-            attempts.end(self.home, job_id, number, outcome, exit=returncode, why=why)
-            error = attempts.poison(self.home, job_id)
-            if error:
-                self._end(token, State.RUNNING, State.FAILED, error)
-            else:
-                self.tokens.move(token, State.RUNNING, State.QUEUED)
-                log.info("%s is back at the head of its queue: %s", job_id, why)
-
-    def _end(self, token: Token, source: State, target: State, error: dict[str, Any] | None = None) -> None:
-        outcome = {"state": target.value, "ended_at": now_iso(), "error": error}
-        durable.write_json(self.home.run(token.job_id).outcome, outcome)
-        self.tokens.move(token, source, target)
-        (self.home.control / f"cancel-{token.job_id}").unlink(missing_ok=True)
-        log.info("%s is %s%s", token.job_id, target.value, f": {error['message']}" if error else "")
 
     def _halt(self, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "error")
@@ -261,7 +216,8 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         return {
             "state": self._state(),
-            "current_job": self.running[0].job_id if self.running else None,
+            "queue": self.schedule.queue(),
+            "current_job": self.running.token.job_id if self.running else None,
             "halted": self.halted,
             "waiting_for": self.waiting_for,
         }
@@ -302,19 +258,17 @@ def main(argv: list[str] | None = None) -> int:
     except (SettingsError, OSError) as error:
         print(f"finetuner-runner: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    lock = FileLock(
-        home.runner_lock, blocking=False, thread_local=False, fallback_to_soft=False, preserve_lock_file=True
-    )
+    lock = launch.Lock(home.runner_lock, home.states)
     try:
-        lock.acquire()
-    except Timeout:
+        alone = lock.acquire()
+    except OSError as error:
+        print(f"finetuner-runner: cannot lock {home.runner_lock}: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    if not alone:
         other = durable.read_json(home.runner_json) or {}
         who = f"pid {other.get('pid')}, since {other.get('started_at')}"
         print(f"finetuner-runner: another runner ({who}) holds {home.runner_lock}", file=sys.stderr)
         return EXIT_LOCKED
-    except OSError as error:
-        print(f"finetuner-runner: cannot lock {home.runner_lock}: {error}", file=sys.stderr)
-        return EXIT_CONFIG
     daemon = Daemon(home, options, Path.cwd(), tuple(arguments.trainer), tuple(arguments.checker))
     log.info("runner %s on %s", VERSION, home.root)
     daemon.run()

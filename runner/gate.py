@@ -6,12 +6,12 @@ must not train goes to `failed`. A job over which the child crashes CRASHES time
 from outside never counts, and a job without a word is checked again.
 """
 
+import itertools
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runner import attempts, launch
+from runner import attempts, conclude, launch, waits
 from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.states import Token, Tokens
@@ -27,19 +27,12 @@ LOOK_S = 0.25
 
 
 class Gate:
-    """Only the daemon's main thread calls it.
+    """Only the daemon's main thread calls it."""
 
-    Args:
-        fail: ends a checking job with an error.
-    """
-
-    def __init__(
-        self, home: Home, started_in: Path, checker: tuple[str, ...], fail: Callable[[Token, dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, home: Home, started_in: Path, checker: tuple[str, ...]) -> None:
         self.home = home
         self.started_in = started_in
         self.checker = checker
-        self.fail = fail
         self.tokens = Tokens(home)
         self.child: launch.Child | None = None
         self.job_ids: list[str] = []
@@ -54,7 +47,7 @@ class Gate:
             return
         ended = self.child.poll()
         at = {token.job_id: token for token in waiting}
-        silent = [at[job_id] for job_id in self.job_ids if job_id in at and not self._pass(at[job_id])]
+        silent = [at[job_id] for job_id in list(self.job_ids) if job_id in at and not self._pass(at[job_id])]
         if ended:
             child, self.child, self.job_ids = self.child, None, []
             if silent:
@@ -62,8 +55,11 @@ class Gate:
 
     def start(self) -> None:
         """Starts a child when none lives and a job waits."""
-        if self.child is None and (waiting := self.tokens.list(State.CHECKING)):
-            self.job_ids = [token.job_id for token in waiting[:BATCH]]
+        if self.child is not None:
+            return
+        ready = (t.job_id for t in self.tokens.list(State.CHECKING) if waits.may_start(self.home, t.job_id))
+        self.job_ids = list(itertools.islice(ready, BATCH))
+        if self.job_ids:
             self.child = launch.start_check(self.home, self.job_ids, self.started_in, self.checker)
 
     def stop(self) -> None:
@@ -78,13 +74,20 @@ class Gate:
 
     def _pass(self, token: Token) -> bool:
         """False while there is no word on the job."""
+        run = self.home.run(token.job_id)
         found = verdict(self.home, token.job_id)
         if found is None:
             return False
         if found["outcome"] == "passed":
+            run.wait.unlink(missing_ok=True)
             self.tokens.move(token, State.CHECKING, State.QUEUED)
+        elif found["error"]["code"] in conclude.PASSING and (wait := waits.begin(run, found["error"], None, 0)):
+            run.checked.unlink()
+            if token.job_id in self.job_ids:
+                self.job_ids.remove(token.job_id)
+            log.info("%s is checked again: %s", token.job_id, wait.words())
         else:
-            self.fail(token, found["error"])
+            conclude.end(self.home, token, State.CHECKING, State.FAILED, found["error"])
         return True
 
     def _blame(self, token: Token, child: launch.Child) -> None:
@@ -106,7 +109,8 @@ class Gate:
             if for_memory:
                 hint = "Split the file, or free memory on the machine, then retry."
             code = "out_of_memory" if for_memory else "check_crashed"
-            self.fail(token, {"code": code, "message": f"{why}, {crashes} times in a row.", "hint": hint})
+            error = {"code": code, "message": f"{why}, {crashes} times in a row.", "hint": hint}
+            conclude.end(self.home, token, State.CHECKING, State.FAILED, error)
 
 
 def verdict(home: Home, job_id: str) -> dict[str, Any] | None:

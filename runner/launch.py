@@ -1,10 +1,11 @@
 """How a child is started and ended: the one seam through which a job gets its processes.
 
 A child is the leader of its own session and process group and writes to a file under runs/ID/ (never to a pipe). A
-trainer inherits the GPU lock's descriptor: while it lives, the lock is held, whatever becomes of the daemon. The
+trainer inherits the GPU lock's descriptors: while it lives, the lock is held, whatever becomes of the daemon. The
 child that checks data has no part in that lock and sees no GPU.
 """
 
+import fcntl
 import logging
 import os
 import signal
@@ -26,30 +27,44 @@ TRAINER = (sys.executable, "-m", "runner.child")
 CHECKER = (sys.executable, "-m", "runner.checking")
 
 
-class GpuLock:
-    """The lock that a trainer's life holds. Taken once by the daemon and passed on to each child by descriptor."""
+class Lock:
+    """A lock file, and a folder with it: a file may be deleted and made anew under whoever holds it, a folder in use
+    may not."""
 
-    def __init__(self, home: Home) -> None:
-        self.fd: int | None = None
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.folder = folder
+        self.fds: tuple[int, ...] = ()
+        self._held: list[int] = []
         self._lock = FileLock(
-            home.gpu_lock,
+            file,
             blocking=False,
             thread_local=False,
             fallback_to_soft=False,
             preserve_lock_file=True,
-            on_acquired=self._keep,
+            on_acquired=self._held.append,
         )
 
-    def _keep(self, fd: int) -> None:
-        self.fd = fd
-
     def acquire(self) -> bool:
-        """True once no other process holds it; an orphaned trainer of a dead daemon still does."""
-        if self.fd is None:
-            try:
-                self._lock.acquire()
-            except Timeout:
-                return False
+        """True once no other process holds either.
+
+        Raises:
+            OSError: the file system knows no locks.
+        """
+        if self.fds:
+            return True
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return False
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            self._lock.release()
+            self._held.clear()
+            return False
+        self.fds = (self._held[-1], folder)
         return True
 
 
@@ -97,12 +112,12 @@ class Child:
 
 
 def start(
-    home: Home, job_id: str, attempt: int, gpu_lock: GpuLock, started_in: Path, trainer: tuple[str, ...] = TRAINER
+    home: Home, job_id: str, attempt: int, gpu_lock: Lock, started_in: Path, trainer: tuple[str, ...] = TRAINER
 ) -> Child:
     """Starts the process for one attempt of one job."""
-    assert gpu_lock.fd is not None, "a trainer is started only under the GPU lock"
+    assert gpu_lock.fds, "a trainer is started only under the GPU lock"
     command = [*trainer, "--home", str(home.root), "--job", job_id, "--attempt", str(attempt)]
-    return _start(job_id, command, started_in, home.run(job_id).log, environment(home), [gpu_lock.fd])
+    return _start(job_id, command, started_in, home.run(job_id).log, environment(home), gpu_lock.fds)
 
 
 def start_check(home: Home, job_ids: list[str], started_in: Path, checker: tuple[str, ...] = CHECKER) -> Child:
@@ -110,11 +125,11 @@ def start_check(home: Home, job_ids: list[str], started_in: Path, checker: tuple
     command = [*checker, "--home", str(home.root), *job_ids]
     # The trainer tokenises nothing beside torch's threads; here all cores may help, at the priority of what is idle.
     variables = {**environment(home), "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "true"}
-    return _start(f"the check of {job_ids[0]}", command, started_in, home.run(job_ids[0]).check_log, variables, [])
+    return _start(f"the check of {job_ids[0]}", command, started_in, home.run(job_ids[0]).check_log, variables, ())
 
 
 def _start(
-    name: str, command: list[str], folder: Path, log_file: Path, variables: dict[str, str], pass_fds: list[int]
+    name: str, command: list[str], folder: Path, log_file: Path, variables: dict[str, str], pass_fds: tuple[int, ...]
 ) -> Child:
     before = oom_kills()
     with open(log_file, "ab") as output:

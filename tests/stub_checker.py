@@ -1,7 +1,8 @@
 """A checker for tests of the daemon that reads no data: speaks the checking child's protocol in milliseconds.
 
 The job's name says what comes of it: `blocked` fails, `check crash` dies by SIGSEGV, `check once` does so the first
-time, `check slow` waits until runs/ID/go is there. All others pass at once.
+time, `check slow` waits until runs/ID/go is there, `check away` finds no network the first time. All others
+pass at once.
 """
 
 import json
@@ -27,6 +28,8 @@ def check(home: str, job_id: str) -> None:
     verdict = {"v": 1, "outcome": "passed", "error": None}
     if name == "blocked":
         verdict |= {"outcome": "failed", "error": error}
+    if name == "check away" and first:
+        verdict |= {"outcome": "failed", "error": {"code": "no_network", "message": "no way.", "hint": "Wait."}}
     with open(f"{run}/.checked.{os.getpid()}", "w") as file:
         json.dump(verdict, file)
     os.rename(file.name, f"{run}/checked.json")

@@ -1,7 +1,9 @@
 """A trainer without torch for tests of the daemon: speaks the child's protocol, a few milliseconds a step.
 
 The job's name says what happens: `ok`, `slow` (until it is stopped), `stubborn` (ignores SIGTERM), `fail`,
-`crash` (dies by SIGSEGV), `exit 3`, `child` (leaves a grandchild behind).
+`crash` (dies by SIGSEGV), `exit 3`, `child` (leaves a grandchild behind), `freeze` (writes nothing more after the first
+step of its first attempt), `away` (the first attempt finds no network), `full` (the first attempt finds the disk full,
+after a checkpoint).
 """
 
 import argparse
@@ -46,6 +48,8 @@ def main() -> int:
             time.sleep(0.005)
             if step <= 200:
                 attempt.metrics.write(step=step, total_steps=steps, loss=1 / step, eta_s=0.0)
+            if name == "freeze" and arguments.attempt == 1:
+                time.sleep(600)
             if step == 3:
                 folder = attempt.run.checkpoints / "checkpoint-3"
                 folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +59,10 @@ def main() -> int:
                 return EXIT_INTERRUPTED
     except Stopped:
         return EXIT_INTERRUPTED
-    if name == "fail":
+    if name in ("away", "full") and arguments.attempt == 1:
+        code = "no_network" if name == "away" else "disk_full"
+        outcome = {"outcome": "failed", "error": {"code": code, "message": f"{code}.", "hint": "Wait."}}
+    elif name == "fail":
         outcome = {"outcome": "failed", "error": {"code": "data_blocked", "message": "no rows.", "hint": "Add some."}}
     else:
         result = {"adapter": str(attempt.run.exports / "adapter"), "final_loss": 0.2, "eval_loss": None, "steps": steps}

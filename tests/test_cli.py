@@ -26,7 +26,8 @@ from spool.protocol.ulid import is_ulid, mint
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "spool.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-VERBS = ["submit", "jobs", "show", "cancel", "hold", "release", "top", "retry", "logs", "check", "schema", "doctor"]
+ORDERS = ["cancel", "hold", "release", "top"]
+VERBS = ["submit", "jobs", "show", *ORDERS, "drain", "retry", "logs", "check", "schema", "doctor"]
 
 
 def finetuner(home: Home, *arguments: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -76,7 +77,7 @@ def test_help_names_every_verb_and_no_other(home: Home) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["drain"], ["verify", "x"], ["show"], ["jobs", "--state", "x"], ["jobs", "--stat", "done"], ["-x"]],
+    [[], ["drain", "x"], ["verify", "x"], ["show"], ["jobs", "--state", "x"], ["jobs", "--stat", "done"], ["-x"]],
 )
 def test_wrong_usage(home: Home, arguments: list[str]) -> None:
     done = finetuner(home, *arguments)
@@ -115,7 +116,7 @@ def test_listing_reaches_no_heavy_package(home: Home) -> None:
 
 
 def test_each_verb_has_its_file() -> None:
-    modules = {verb: verb for verb in VERBS} | dict.fromkeys(("cancel", "hold", "release", "top"), "control")
+    modules = {verb: verb for verb in VERBS} | dict.fromkeys(ORDERS, "control")
     for module in set(modules.values()):
         tree = ast.parse((ROOT / "spool" / "cli" / f"{module}.py").read_text())
         assert "run" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, module

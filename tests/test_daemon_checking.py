@@ -13,6 +13,7 @@ from test_daemon import drop, model  # noqa: F401  (model is an autouse fixture)
 from runner.gate import Gate
 from spool.protocol import dropbox, durable
 from spool.protocol.home import Home, State
+from spool.protocol.jobs import get_job
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import mint
 
@@ -192,19 +193,24 @@ class Ended:
     [(-9, True, "out_of_memory"), (1, False, "check_crashed"), (-11, False, "check_crashed"), (-9, False, None)],
 )
 def test_what_a_silent_end_means(home: Home, returncode: int, for_memory: bool, code: str | None) -> None:
-    failed: list[tuple[str, dict[str, str]]] = []
-    gate = Gate(home, ROOT, (), lambda token, error: failed.append((token.job_id, error)))
+    gate = Gate(home, ROOT, ())
     heads = [Token(5, n, mint()) for n in (1, 2)]
     for token in heads:
         home.run(token.job_id).root.mkdir()
         gate.tokens.create(State.CHECKING, token, {})
     for _ in range(3):
-        assert not failed
+        assert gate.tokens.list(State.FAILED) == []
         gate.child, gate.job_ids = Ended(returncode, for_memory), [token.job_id for token in heads]  # type: ignore
         gate.settle()
         assert gate.child is None
-    assert [(job_id, error["code"]) for job_id, error in failed] == ([(heads[0].job_id, code)] if code else [])
-    assert all(error["message"] and error["hint"] for _, error in failed)
+    failed = gate.tokens.list(State.FAILED)
+    assert failed == ([heads[0]] if code else [])
+    for token in failed:
+        error = get_job(home, token.job_id).error
+        assert error is not None
+        assert error["code"] == code
+        assert error["message"]
+        assert error["hint"]
     assert not home.run(heads[1].job_id).crashes.exists()
 
 

@@ -48,11 +48,18 @@ def parser() -> argparse.ArgumentParser:
     verb("show", "show one job").add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
     for name, words in (
         ("cancel", "stop a job, or take it out of the queue"),
-        ("hold", "keep a queued job from starting"),
-        ("release", "put a held job back into the queue"),
+        ("hold", "keep a queued job, or the whole queue, from starting"),
+        ("release", "put a held job back into the queue, or let the queue go on"),
         ("top", "move a queued job to the front"),
     ):
-        verb(name, words, "control").add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+        order = verb(name, words, "control")
+        whole = name in ("hold", "release")
+        more = "; without it: the whole queue" if whole else ""
+        order.add_argument(
+            "id", metavar="ID", nargs="?" if whole else None, help=f"the job's id, or a unique beginning of it{more}"
+        )
+    drain = verb("drain", "finish the running job and start no other, until the runner is restarted or released")
+    drain.add_argument("--wait", action="store_true", help="return when nothing runs any more")
     verb("retry", "run an ended job again, as a new job").add_argument("id", metavar="ID", help="the ended job's id")
     logs = verb("logs", "print a job's log")
     logs.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")

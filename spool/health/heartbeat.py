@@ -23,6 +23,7 @@ class Heartbeat:
     halted: str | None = None
     waiting_for: str | None = None
     version: str | None = None
+    queue: str | None = None
 
     @property
     def alive(self) -> bool:
@@ -42,7 +43,7 @@ def read(home: Home, now: float | None = None) -> Heartbeat:
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("heartbeat"), int | float):
         return Heartbeat()
-    kept = ("state", "pid", "started_at", "current_job", "waiting_for", "version")
+    kept = ("state", "pid", "started_at", "current_job", "waiting_for", "version", "queue")
     age_s = (time.time() if now is None else now) - document["heartbeat"]
     return Heartbeat(age_s, halted=_reason(document.get("halted")), **{name: document.get(name) for name in kept})
 

@@ -57,6 +57,12 @@ def control(home: Home, verb: str, job_id: str) -> None:
     (home.control / f"{verb}-{job_id}").touch()
 
 
+def queue(home: Home, verb: str) -> None:
+    """Asks the runner to hold the whole queue, to drain (finish the job, start no other), or to release both."""
+    home.create()
+    (home.control / verb).touch()
+
+
 def cancel(home: Home, job_id: str) -> None:
     control(home, "cancel", job_id)
 

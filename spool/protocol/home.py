@@ -70,6 +70,16 @@ class Run:
         return self.root / "check_crashes.json"
 
     @property
+    def wait(self) -> Path:
+        """Why and until when the job must not start (runner/waits.py)."""
+        return self.root / "wait.json"
+
+    @property
+    def pulse(self) -> Path:
+        """An empty file that the trainer touches while it gets on: the watchdog's sign of life."""
+        return self.root / "pulse"
+
+    @property
     def log(self) -> Path:
         return self.root / "train.log"
 
@@ -118,6 +128,16 @@ class Home:
     @property
     def control(self) -> Path:
         return self.spool / "control"
+
+    @property
+    def hold(self) -> Path:
+        """While it lies there no job starts, also over a restart."""
+        return self.control / "hold"
+
+    @property
+    def drain(self) -> Path:
+        """While it lies there no job starts; the runner's next start takes it away."""
+        return self.control / "drain"
 
     @property
     def rejected(self) -> Path:

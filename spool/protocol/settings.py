@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -13,6 +13,26 @@ from spool.protocol.errors import SettingsError, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_json
 from spool.protocol.spec import Group
+
+Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Window(Group):
+    """When jobs may start, in this machine's local time: {"start": "20:00", "end": "07:00"} is overnight."""
+
+    start: Clock
+    """The first minute, HH:MM."""
+
+    end: Clock
+    """The first minute after it; at or before `start` it is of the next day."""
+
+    days: Annotated[tuple[Day, ...], Field(min_length=1, max_length=7, strict=False)] = DAYS
+    """The days on which the window opens."""
+
+    at_end: Literal["finish", "interrupt"] = "finish"
+    """What becomes of a job that still runs at the end: it goes on, or writes a checkpoint and waits for the next."""
 
 
 class Settings(Group):
@@ -37,6 +57,12 @@ class Settings(Group):
 
     data_limits: Limits = Limits()
     """What reading a dataset refuses (spool/data/limits.py)."""
+
+    window: Window | None = None
+    """When jobs may start. Default: always."""
+
+    min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
+    """Free disk (in GB) below which the queue waits. A job's own limits.min_free_gb may ask for more."""
 
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
     """Time between two writes of runner.json."""

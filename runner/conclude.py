@@ -1,0 +1,104 @@
+"""How jobs end: what the end of an attempt means, and the two writes that end a job for ever."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from runner import attempts, checkpoint, waits
+from spool.protocol import durable
+from spool.protocol.home import Home, State
+from spool.protocol.jobs import attempt_files, now_iso
+from spool.protocol.states import Token, Tokens
+
+log = logging.getLogger("runner")
+
+PASSING = frozenset({"no_network", "hub_busy"})
+"""Failures that go by: the job is tried again later, and fails only when they last."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the daemon saw of a child's end. `returncode` is None where an earlier daemon would have seen it."""
+
+    returncode: int | None = None
+    for_memory: bool = False
+    stalled: str | None = None
+    """Why the daemon ended it: it gave no sign of life."""
+    gpu_lost: bool = False
+    """The card has gone meanwhile: nothing that happened is the job's fault."""
+
+
+def end(home: Home, token: Token, source: State, target: State, error: dict[str, Any] | None = None) -> None:
+    """Ends a job for ever. The words are written first, moving the token commits them."""
+    outcome = {"state": target.value, "ended_at": now_iso(), "error": error}
+    durable.write_json(home.run(token.job_id).outcome, outcome)
+    Tokens(home).move(token, source, target)
+    (home.control / f"cancel-{token.job_id}").unlink(missing_ok=True)
+    log.info("%s is %s%s", token.job_id, target.value, f": {error['message']}" if error else "")
+
+
+def attempt(home: Home, token: Token, ending: Ending) -> None:
+    """The end of an attempt: the job ends, or goes back to the head of its priority."""
+    tokens, job_id = Tokens(home), token.job_id
+    if not tokens.path(State.RUNNING, token).exists():
+        return  # concluded already, before a fault of the file system
+    number = len(attempt_files(home, job_id))
+    if number == 0:  # it was claimed, and the runner died before the attempt began
+        tokens.move(token, State.RUNNING, State.QUEUED)
+        return
+    result = attempts.result_of(home, job_id, number)
+    code = ending.returncode
+    if result and result["outcome"] == "finished":
+        attempts.end(home, job_id, number, "finished", exit=code)
+        home.run(job_id).wait.unlink(missing_ok=True)
+        end(home, token, State.RUNNING, State.DONE)
+    elif result and not ending.gpu_lost:
+        _failed(home, token, number, code, result["error"])
+    elif (home.control / f"cancel-{job_id}").exists():
+        attempts.end(home, job_id, number, "cancelled", exit=code)
+        end(home, token, State.RUNNING, State.CANCELLED)
+    else:
+        outcome, why = _how(ending)
+        attempts.end(home, job_id, number, outcome, exit=code, why=why)
+        error = attempts.poison(home, job_id)
+        if error:
+            end(home, token, State.RUNNING, State.FAILED, error)
+        else:
+            _back(home, token, why)
+
+
+def _how(ending: Ending) -> tuple[str, str]:
+    if ending.gpu_lost:
+        return "interrupted", "the GPU went away"
+    if ending.stalled:
+        return "stalled", ending.stalled
+    return attempts.how_it_ended(ending.returncode, ending.for_memory)
+
+
+def _failed(home: Home, token: Token, number: int, code: int | None, error: dict[str, Any]) -> None:
+    """The child said why. What passes by itself, and a full disk where something would be lost, is waited for."""
+    run, job_id = home.run(token.job_id), token.job_id
+    step = checkpoint.newest_step(run.checkpoints)
+    wait = None
+    if error["code"] in PASSING or (error["code"] == "disk_full" and step):
+        wait = waits.begin(run, error, step, _needed_bytes(home, job_id) if error["code"] == "disk_full" else 0)
+    attempts.end(home, job_id, number, "interrupted" if wait else "failed", exit=code, error=error)
+    if wait:
+        _back(home, token, wait.words())
+    else:
+        end(home, token, State.RUNNING, State.FAILED, error)
+
+
+def _needed_bytes(home: Home, job_id: str) -> int:
+    """Room for the job's own limit, and for one checkpoint as large as its last."""
+    try:
+        limit_gb = float(durable.read_json(home.run(job_id).spec)["limits"]["min_free_gb"])
+    except (ValueError, TypeError, KeyError):
+        limit_gb = 1.0
+    newest = checkpoint.listed(home.run(job_id).checkpoints)[-1:]
+    return int(limit_gb * 1e9) + sum(path.stat().st_size for folder in newest for path in folder.iterdir())
+
+
+def _back(home: Home, token: Token, why: str) -> None:
+    Tokens(home).move(token, State.RUNNING, State.QUEUED)
+    log.info("%s is back at the head of its queue: %s", token.job_id, why)

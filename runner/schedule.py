@@ -1,0 +1,88 @@
+"""What may start now, and in words why nothing does."""
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from runner import waits
+from runner.accept import user_name
+from runner.orders import Orders
+from spool.protocol.home import Home, State
+from spool.protocol.settings import DAYS, Settings, Window
+from spool.protocol.states import Token, Tokens
+
+
+class Schedule:
+    """Only the daemon's main thread calls it.
+
+    Args:
+        clock: UTC epoch seconds; the window is in this machine's local time.
+    """
+
+    def __init__(self, home: Home, options: Settings, orders: Orders, clock: Callable[[], float] = time.time) -> None:
+        self.home = home
+        self.options = options
+        self.orders = orders
+        self.clock = clock
+        self.tokens = Tokens(home)
+
+    def queue(self) -> str:
+        """open, held, draining or closed (outside of the window)."""
+        if self.orders.held:
+            return "held"
+        if self.orders.draining:
+            return "draining"
+        return "open" if self._in_window() else "closed"
+
+    def why_not(self) -> str | None:
+        """Why no job may start, whichever it is."""
+        match self.queue():
+            case "held":
+                return f"the queue is held{_by(self.home.hold)}, until somebody releases it (`finetuner release`)"
+            case "draining":
+                return f"the runner drains{_by(self.home.drain)}: it starts no job until it is restarted or released"
+            case "closed":
+                assert self.options.window is not None
+                return f"jobs start between {self.options.window.start} and {self.options.window.end} only"
+        free = shutil.disk_usage(self.home.root).free
+        if free < self.options.min_free_gb * 1e9:
+            limit = f"{self.options.min_free_gb:g}"
+            return f"{free / 1e9:.2f} GB of disk are free, and no job starts below {limit} (settings: min_free_gb)"
+        return None
+
+    def next(self) -> Token | None:
+        """The first job in the queue that need not wait for its own reasons."""
+        for token in self.tokens.list(State.QUEUED):
+            if waits.may_start(self.home, token.job_id, self.clock):
+                return token
+        return None
+
+    def must_stop(self) -> bool:
+        """Whether the window has closed over a running job and it shall make room."""
+        window = self.options.window
+        return window is not None and window.at_end == "interrupt" and not self._in_window()
+
+    def _in_window(self) -> bool:
+        window = self.options.window
+        return window is None or is_open(window, datetime.fromtimestamp(self.clock()))
+
+
+def is_open(window: Window, now: datetime) -> bool:
+    """Whether `now` (local time) lies in the window; a day is the one on which the window opens."""
+    at = now.strftime("%H:%M")
+    if window.start < window.end:
+        return window.start <= at < window.end and DAYS[now.weekday()] in window.days
+    if at >= window.start:
+        return DAYS[now.weekday()] in window.days
+    return at < window.end and DAYS[(now - timedelta(days=1)).weekday()] in window.days
+
+
+def _by(order: Path) -> str:
+    """Who gave it: the owner of its file."""
+    try:
+        name = user_name(order.stat().st_uid)
+    except OSError:
+        return ""
+    return f" by {name}" if name else ""

@@ -1,0 +1,69 @@
+"""The watchdog over a trainer: whether what it writes still grows.
+
+Steps, batches and downloads all give a sign of life. Only changes count, on a clock that nobody can set; what the
+file times say does not matter.
+"""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from runner.launch import Child
+from spool.protocol import durable
+from spool.protocol.home import Run
+
+log = logging.getLogger("runner")
+
+DUMP_S = 3.0
+"""Time for the stack dump (SIGUSR1, faulthandler) before SIGTERM."""
+GRACE_S = 20.0
+
+
+class Vigil:
+    """Watches one attempt. `why` is set once it was given up."""
+
+    def __init__(self, run: Run, child: Child, clock: Callable[[], float] = time.monotonic) -> None:
+        self.run = run
+        self.child = child
+        self.clock = clock
+        self.limit_s = _limit_s(run)
+        self.seen = self._signs()
+        self.since = clock()
+        self.dumped_at: float | None = None
+        self.why: str | None = None
+
+    def look(self) -> None:
+        """Ends a child that has given no sign of life for the job's `stall_minutes`. Called at every tick."""
+        now, signs = self.clock(), self._signs()
+        if self.why is None and signs != self.seen:
+            self.seen, self.since = signs, now
+        if self.limit_s is None or now - self.since < self.limit_s or self.child.kill_at is not None:
+            return
+        if self.dumped_at is None:
+            minutes = self.limit_s / 60
+            self.why = f"the job gave no sign of life for {minutes:g} minutes"
+            log.warning("%s: %s; its stacks go to %s", self.run.root.name, self.why, self.run.log)
+            self.dumped_at = now
+            os.kill(self.child.process.pid, signal.SIGUSR1)
+        elif now - self.dumped_at >= DUMP_S:
+            self.child.terminate(GRACE_S)
+
+    def _signs(self) -> tuple[tuple[int, int], ...]:
+        found = []
+        for path in (self.run.pulse, self.run.metrics, self.run.events, self.run.log):
+            try:
+                info = path.stat()
+                found.append((info.st_size, info.st_mtime_ns))
+            except FileNotFoundError:
+                found.append((0, 0))
+        return tuple(found)
+
+
+def _limit_s(run: Run) -> float | None:
+    try:
+        minutes = durable.read_json(run.spec)["limits"]["stall_minutes"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return float(minutes) * 60 if isinstance(minutes, int | float) else None
