@@ -31,4 +31,5 @@ page = st.navigation(
 )
 frame.sidebar()
 with frame.body():
+    frame.fault_notice()
     page.run()

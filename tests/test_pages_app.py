@@ -292,14 +292,34 @@ def test_an_order_to_a_job_that_has_just_ended_is_answered_in_words(world: World
     ("told", "says"),
     [
         ({"age_s": 30}, "does not answer"),
-        ({"halted": {"code": "enospc", "reason": "No space left"}}, "No space left"),
         ({"state": "stopped"}, "was stopped"),
+        ({"state": "waiting", "queue": "held", "waiting_for": "the queue is held by ann"}, "held by ann"),
+        ({"queue": "draining", "current_job": "x"}, "after this job no other starts"),
     ],
 )
 def test_queue_says_why_nothing_moves(told: dict[str, Any], says: str, world: World) -> None:
     world.job(State.QUEUED)
     world.runner(**told)
     assert says in visit("queue").warning[0].value
+
+
+@pytest.mark.parametrize("page", ["home", "data", "train", "queue", "monitor", "models"])
+def test_every_page_says_what_halted_the_runner(page: str, world: World) -> None:
+    world.runner(halted={"code": "enospc", "reason": "No space left"})
+    app = visit(page)
+    assert "No space left" in app.error[0].value
+    assert "halted" in app.sidebar.caption[0].value
+
+
+def test_the_queue_is_held_drained_and_released_from_its_page(world: World) -> None:
+    world.runner()
+    world.job(State.QUEUED)
+    app = order(visit("queue"), "queue-order", "hold")
+    assert "No further job starts" in app.toast[0].value
+    order(app, "queue-order", "drain")
+    world.runner(queue="held", state="waiting", waiting_for="the queue is held")
+    order(visit("queue"), "queue-order", "release")
+    assert sorted(path.name for path in world.home.control.iterdir()) == ["drain", "hold", "release"]
 
 
 def test_monitor_shows_a_running_job(world: World) -> None:

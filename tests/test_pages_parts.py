@@ -156,7 +156,7 @@ def test_a_chart_differs_from_its_next_state_in_its_rows_only(total: int | None)
         ({"heartbeat": 970.0, "state": "ready"}, False, "does not answer"),
         ({"heartbeat": 1000.0, "state": "stopped"}, False, "was stopped"),
         ({"heartbeat": 1000.0, "state": "halted", "halted": {"reason": "disk full"}}, True, "disk full"),
-        ({"heartbeat": 1000.0, "state": "waiting", "waiting_for": "a trainer"}, True, "waits: a trainer"),
+        ({"heartbeat": 1000.0, "state": "waiting", "waiting_for": "a trainer"}, True, "No job starts: a trainer"),
         ({"heartbeat": "soon"}, False, "not been started"),
     ],
 )

@@ -14,6 +14,10 @@ class Runner:
     busy_with: str | None = None
     problem: str = ""
     cure: str = ""
+    halted: bool = False
+    """A fault of the machine holds the queue, `problem` says which."""
+    queue: str = "open"
+    """open, held, draining, or closed outside of the hours that the settings name."""
 
 
 def look(home: Home, now: float | None = None) -> Runner:
@@ -25,12 +29,16 @@ def look(home: Home, now: float | None = None) -> Runner:
         return Runner(False, None, "The runner was stopped: jobs wait, nothing is lost.", "make up")
     if not beat.alive:
         return Runner(False, None, "The runner does not answer: jobs wait, nothing is lost.", "make up")
-    busy = beat.current_job
+    busy, queue = beat.current_job, beat.queue or "open"
     if beat.halted:
         why = f"The runner holds the queue: {beat.halted}. It goes on by itself when that is cured."
-        return Runner(True, busy, why)
-    if beat.waiting_for:
-        return Runner(True, busy, f"The runner waits: {beat.waiting_for}.")
+        return Runner(True, busy, why, halted=True, queue=queue)
     if beat.state == "stopping":
-        return Runner(True, busy, "The runner is stopping: waiting jobs start when it is started again.", "make up")
-    return Runner(True, busy)
+        says = "The runner is stopping: waiting jobs start when it is started again."
+        return Runner(True, busy, says, "make up", queue=queue)
+    if beat.waiting_for:
+        return Runner(True, busy, f"No job starts: {beat.waiting_for}.", queue=queue)
+    if queue in ("held", "draining"):  # a job still runs
+        says = "is held" if queue == "held" else "drains"
+        return Runner(True, busy, f"The queue {says}: after this job no other starts.", queue=queue)
+    return Runner(True, busy, queue=queue)

@@ -111,7 +111,7 @@ def queue() -> None:
         st.switch_page(frame.MONITOR, query_params={"job": wanted})
     everything = list_jobs(frame.home())
     now = frame.now()
-    frame.runner_notice()
+    runner = frame.runner_notice()
     if not everything:
         says = "Jobs that you start here, or drop into the spool, are listed in their order."
         frame.nothing("No job yet", says, frame.TRAIN, "Start the first one")
@@ -121,7 +121,9 @@ def queue() -> None:
         running_card(job, now)
     order = {"queued": 0, "checking": 1, "held": 2}
     waiting = sorted((job for job in everything if job.state in order), key=lambda job: order[job.state])
-    st.subheader(f"Waiting · {len(waiting)}" if waiting else "Waiting", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(f"Waiting · {len(waiting)}" if waiting else "Waiting", anchor=False, width="content")
+        jobs.queue_menu(runner)
     if waiting:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting[:SHOWN_WAITING]:

@@ -90,10 +90,20 @@ def show_error(message: str, hint: str = "") -> None:
 def runner_notice() -> alive.Runner:
     """Says so where jobs cannot start, with the command that cures it."""
     runner = alive.look(home())
-    if runner.problem:
+    if runner.problem and not runner.halted:
         cure = f" Start it on the server: `{runner.cure}`" if runner.cure else ""
         st.warning(md(runner.problem, 400) + cure, icon=":material/power_off:")
     return runner
+
+
+@st.fragment(run_every="10s")
+def fault_notice() -> None:
+    """On every page while a fault of the machine holds the queue."""
+    runner = alive.look(home())
+    if runner.halted:
+        st.error(
+            f"**{md(runner.problem, 600)}**  \nNothing is lost. `finetuner doctor` says more.", icon=":material/error:"
+        )
 
 
 @st.fragment(run_every="10s")
@@ -101,10 +111,16 @@ def _runner_dot() -> None:
     runner = alive.look(home())
     if not runner.alive:
         says = ":orange[:material/power_off:] Runner is off"
-    elif runner.problem:
-        says = ":orange[:material/warning:] Runner waits"
+    elif runner.halted:
+        says = ":red[:material/error:] Runner is halted"
     elif runner.busy_with:
         says = ":blue[:material/play_circle:] Runner is training"
+    elif runner.queue in ("held", "draining"):
+        says = ":orange[:material/pause_circle:] Queue is held"
+    elif runner.queue == "closed":
+        says = ":gray[:material/schedule:] Outside of its hours"
+    elif runner.problem:
+        says = ":orange[:material/warning:] Runner waits"
     else:
         says = ":green[:material/check_circle:] Runner is ready"
     st.caption(says)

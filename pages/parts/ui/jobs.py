@@ -4,7 +4,7 @@ import re
 
 import streamlit as st
 
-from pages.parts import quantities, words
+from pages.parts import alive, quantities, words
 from pages.parts.escape import md, one_line
 from pages.parts.ui import frame
 from spool.protocol import dropbox
@@ -21,6 +21,13 @@ ORDERS = {
     RELEASE: (":material/play_arrow: Release", "waits in the queue again"),
     CANCEL: (":material/cancel: Cancel", "is being cancelled"),
     RETRY: (":material/replay: Run again", "runs again as a new job"),
+}
+
+
+QUEUE_ORDERS = {
+    "hold": (":material/pause: Hold the queue until released", "No further job starts"),
+    "drain": (":material/power_settings_new: Drain before a restart", "The running job is finished, no other starts"),
+    "release": (":material/play_arrow: Release the queue", "The queue goes on"),
 }
 
 
@@ -98,6 +105,27 @@ def give(order: str, job: Job) -> None:
         st.toast(md(f"The order could not be written: {error.strerror}."), icon=":material/error:")
     else:
         st.toast(f"{md(short_name(job))} {ORDERS[order][1]}.", icon=":material/check:")
+
+
+def queue_menu(runner: alive.Runner) -> None:
+    """Holding the whole queue, draining it before a reboot, and letting it go on."""
+    held = runner.queue in ("held", "draining")
+
+    def chosen() -> None:
+        order = st.session_state.get("queue-order")
+        if order:
+            dropbox.queue(frame.home(), order)
+            st.toast(f"{QUEUE_ORDERS[order][1]}.", icon=":material/check:")
+
+    st.menu_button(
+        "Held" if held else "Queue",
+        ["release"] if held else ["hold", "drain"],
+        key="queue-order",
+        type="secondary" if held else "tertiary",
+        icon=":material/pause_circle:" if held else None,
+        on_click=chosen,
+        format_func=lambda order: QUEUE_ORDERS[order][0],
+    )
 
 
 def menu(job: Job, where: str) -> None:
