@@ -40,7 +40,7 @@ class Schedule:
         """Why no job may start, whichever it is."""
         match self.queue():
             case "held":
-                return f"the queue is held{_by(self.home.hold)}, until somebody releases it (`finetuner release`)"
+                return f"the queue is held{_by(self.home.hold)}, until somebody releases it"
             case "draining":
                 return f"the runner drains{_by(self.home.drain)}: it starts no job until it is restarted or released"
             case "closed":

@@ -92,7 +92,9 @@ def runner_notice() -> alive.Runner:
     runner = alive.look(home())
     if runner.problem and not runner.halted:
         cure = f" Start it on the server: `{runner.cure}`" if runner.cure else ""
-        st.warning(md(runner.problem, 400) + cure, icon=":material/power_off:")
+        st.warning(
+            md(runner.problem, 400) + cure, icon=":material/pause_circle:" if runner.alive else ":material/power_off:"
+        )
     return runner
 
 
