@@ -17,7 +17,7 @@ ESSENTIAL = (
 ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/export")
 """Not drawn as plain fields: fixed, or with a place of their own on the page."""
 
-NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/limits/stall_minutes", "/eval/sample_prompts")
+NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/eval/sample_prompts")
 """Fields with only one value that means anything in this version."""
 
 

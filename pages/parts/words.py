@@ -63,6 +63,8 @@ LABELS = {
     "/eval/dataset": "Evaluate on",
     "/eval/every_steps": "Evaluate every … steps",
     "/limits/max_hours": "Stop after hours",
+    "/limits/divergence_factor": "Diverged at times the best loss",
+    "/limits/stall_minutes": "Stalled after minutes without a sign",
     "/limits/min_free_gb": "Free disk needed (GB)",
     "/limits/max_fraction": "Findings allowed (share of rows)",
     "/limits/max_problem_fraction": "Unusable rows allowed (share)",

@@ -261,7 +261,8 @@ def _cross_checks(spec: JobSpec) -> list[Problem]:
         given = "batch_size" if spec.train.batch_size != "auto" else "gradient_accumulation"
         hint = "Choose a divisor, or give both batch_size and gradient_accumulation."
         problems.append(Problem("bad_value", f"{error}.", hint, f"/train/{given}"))
-    if spec.limits.early_stopping and spec.data.eval_fraction == 0:
+    asked = "early_stopping" in spec.limits.model_fields_set and not spec.eval.dataset
+    if asked and spec.limits.early_stopping and spec.data.eval_fraction == 0:
         message = "early stopping needs eval loss, but eval_fraction is 0."
         problems.append(Problem("bad_value", message, "Set data.eval_fraction.", "/limits/early_stopping"))
     return problems

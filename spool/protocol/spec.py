@@ -152,20 +152,25 @@ class EarlyStopping(Group):
 
 
 class Limits(Group):
-    max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    """Stop training after so many hours and keep what was learned."""
+    max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = 72
+    """Stop training after so many hours, all attempts together, and keep what was learned. null: no limit."""
 
-    early_stopping: EarlyStopping | None = None
-    """Stop when the eval loss no longer falls; the best checkpoint becomes the result."""
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    """Stop when the eval loss no longer falls; the best checkpoint becomes the result. It takes rows kept for
+    evaluation, and does nothing without them. null: train to the end and keep the last step."""
 
     on_nan: Literal["stop"] = "stop"
-    """A loss that is not a number ends the job as `diverged`."""
+    """A loss that is not a number ends the job as `diverged`; the last sound checkpoint is kept."""
 
-    stall_minutes: None = None
-    """A watchdog for stalled training is not built yet: leave this out."""
+    divergence_factor: Annotated[float, Field(ge=1.5, le=1000)] | None = 3
+    """A loss that stays so many times above the best it had been ends the job as `diverged`. Both are smoothed over
+    50 logged steps, and a best below 1 counts as 1, so that noise does not trip it. null: off."""
+
+    stall_minutes: Annotated[float, Field(ge=1, le=10_080)] | None = 30
+    """A training that gives no sign of life for so long is ended, and tried again. null: off."""
 
     min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
-    """Free disk (in GB) below which a job does not start and writes no further checkpoint."""
+    """Free disk (in GB) below which a job does not start, and ends after one last checkpoint."""
 
     max_problem_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The job is blocked when more than this share of the rows cannot be trained on."""

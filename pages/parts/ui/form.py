@@ -29,13 +29,15 @@ def ask(field: Field, prefix: str) -> Any:
     value = _DRAWN[field.kind](field, f"{prefix}{field.pointer}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if field.nullable and not field.auto and field.default is not None:  # emptied or switched off: that is null, not the default
+        return UNSET if value in (field.default, {}) else value
     return UNSET if value == field.default or value is None or value == "" else value
 
 
 def _number(field: Field, key: str) -> Any:
     whole = field.kind == "integer"
     cast = int if whole else float
-    unset = field.auto or field.nullable
+    unset = field.auto or field.default is None
     low = cast(field.low) if field.low is not None else None
     high = cast(field.high) if field.high is not None else None
     if whole and high is not None and high >= 2**53:
@@ -136,7 +138,7 @@ def _pairs(field: Field, key: str) -> Any:
 
 
 def _group(field: Field, key: str) -> Any:
-    if not st.toggle(field.label, help=field.help, key=key, persist_state="session"):
+    if not st.toggle(field.label, value=field.default is not None, help=field.help, key=key, persist_state="session"):
         return None
     values = {member.pointer.rpartition("/")[2]: ask(member, key) for member in field.members}
     return {name: value for name, value in values.items() if value is not UNSET}
