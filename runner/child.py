@@ -38,27 +38,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--job", required=True)
     parser.add_argument("--attempt", type=int, required=True)
     arguments = parser.parse_args(argv)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # in C: it answers also while a library holds the GIL
     step_back(oom_score=500)
     home = Home.at(arguments.home)
     stop = StopRequest(home, arguments.job)
     try:
         stop.listen()
-        attempt = Attempt(home, arguments.job, arguments.attempt, stop)
-        outcome: dict[str, Any] = {"outcome": "finished", "result": perform(attempt)}
+        return _attempt(Attempt(home, arguments.job, arguments.attempt, stop))
     except Stopped:
         print("-- stopped on request", flush=True)
         return EXIT_INTERRUPTED
+
+
+def _attempt(attempt: Attempt) -> int:
+    """Raises Stopped: on request."""
+    try:
+        outcome: dict[str, Any] = {"outcome": "finished", "result": perform(attempt)}
     except Exception as error:
-        if stop.requested:  # the signal may surface as another error inside a library
+        if attempt.stop.requested:  # the signal may surface as another error inside a library
             traceback.print_exc()
-            return EXIT_INTERRUPTED
+            raise Stopped from None
         if not isinstance(error, FinetunerError):
             traceback.print_exc()
         outcome = {"outcome": "failed", "error": explain(error, "unexpected", "", MEMORY_HINT)}
         print(f"-- failed: {outcome['error']['message']} {outcome['error']['hint']}", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    durable.write_json(attempt.run.result, {"v": 1, "attempt": arguments.attempt, **outcome})
+    durable.write_json(attempt.run.result, {"v": 1, "attempt": attempt.number, **outcome})
     return 0
 
 

@@ -1,72 +1,99 @@
-"""What happens between two steps of training: metrics, checkpoints, limits, and stopping when asked."""
+"""What happens between two steps of training: metrics, signs of life, limits, and stopping when asked."""
 
 import math
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from runner import checkpoint
-from runner.job import Attempt, Stopped
+from runner.course import Course
+from runner.job import Attempt, Stopped, low_disk
 from spool.health.gpu import Gpu
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import Limits
+
+LOOK_AT_DISK_S = 60
 
 
 class Diverged(FinetunerError):
     default_code = "diverged"
 
+    def __init__(self, words: str) -> None:
+        hint = "Retry with a lower learning rate (a third of it); the last checkpoint is kept."
+        super().__init__(words, hint)
+
+
+class LeaveEvaluation(BaseException):
+    """Raised inside an evaluation when a stop was asked for; `runner.trainer` catches it and makes a checkpoint."""
+
 
 class Progress(TrainerCallback):
     """One callback for everything, so that its order is the order of this file.
 
-    Args:
-        spec_hash: what checkpoints are bound to.
-        tokens: counts the real tokens (not padding) that the collator has handed out for training.
+    A stop is looked for after each step, each part of an accumulated step and each batch of an evaluation.
     """
 
-    def __init__(self, attempt: Attempt, limits: Limits, spec_hash: str, tokens: "TokenCount") -> None:
+    def __init__(self, attempt: Attempt, limits: Limits, course: Course) -> None:
         self.attempt = attempt
         self.limits = limits
-        self.spec_hash = spec_hash
-        self.tokens = tokens
+        self.course = course
         self.gpu = Gpu()
-        self.started = self.step_started = time.perf_counter()
-        self.step_s: float | None = None
-        self.logged_tokens = 0
-        self.logged_at = self.started
-        self.best: tuple[float, int] | None = None
-        self.bad_evaluations = 0
-        self.ended_early: str | None = None
-        self.last_eval_loss: float | None = None
-        self.last_eval_step: int | None = None
+        self.step_started = self.looked_at_disk = self.marked = time.perf_counter()
+        self.saved_step = 0
+        self.step_tokens = 0
+        self.left_in_step = False
+        self.logged_tokens = course.tokens
+        self.logged_at = self.marked
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved_step = state.global_step
+        self.marked = self.logged_at = time.perf_counter()
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempt.pulse()
         self.step_started = time.perf_counter()
+        self.step_tokens = 0
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        took = time.perf_counter() - self.step_started
-        self.step_s = took if self.step_s is None else 0.8 * self.step_s + 0.2 * took
-        if self.attempt.stop.requested:
-            if self.attempt.stop.cancelled:
-                raise Stopped
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempt.pulse()
+        if self._stop_asked():
+            self.left_in_step = control.should_training_stop = True
+            control.should_save = state.global_step > self.saved_step
+
+    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempt.pulse()
+        if self._stop_asked():
+            raise LeaveEvaluation
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempt.stop.unsaved = True
+        self.attempt.pulse()
+        took, course = time.perf_counter() - self.step_started, self.course
+        course.step_s = took if course.step_s is None else 0.8 * course.step_s + 0.2 * took
+        course.tokens += self.step_tokens
+        self.count_time()
+        if self._stop_asked():
+            course.owes_evaluation = control.should_evaluate
+            control.should_evaluate = False
             control.should_save = control.should_training_stop = True
-        hours = (time.perf_counter() - self.started) / 3600
-        if self.limits.max_hours and hours >= self.limits.max_hours and state.global_step < state.max_steps:
-            self._end_early(control, f"the limit of {self.limits.max_hours:g} hours is reached")
-        return control
+            return
+        hours = self.limits.max_hours
+        if hours and course.trained_s >= hours * 3600 and state.global_step < state.max_steps:
+            control.should_evaluate = args.eval_strategy != "no"
+            self._end_early(control, f"the limit of {hours:g} hours is reached")
+        if time.perf_counter() - self.looked_at_disk >= LOOK_AT_DISK_S:
+            self.looked_at_disk = time.perf_counter()
+            if low_disk(self.attempt.run.root, self.limits.min_free_gb):
+                control.should_save = True  # which ends the job, after a last checkpoint where there is room for it
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" not in logs:
             return
-        now, counted = time.perf_counter(), self.tokens.count
+        now, counted = time.perf_counter(), self.course.tokens
         loss, norm = float(logs["loss"]), logs.get("grad_norm")
         self._row(
             state,
@@ -81,69 +108,51 @@ class Progress(TrainerCallback):
         )
         self.logged_tokens, self.logged_at = counted, now
         if not math.isfinite(loss) or (norm is not None and not math.isfinite(float(norm))):
-            hint = "Retry with a lower learning rate (a third of it); the last checkpoint is kept."
-            raise Diverged(f"the loss is no number any more at step {state.global_step}.", hint)
+            raise Diverged(f"the loss is no number any more at step {state.global_step}.")
+        factor, divergence = self.limits.divergence_factor, self.course.divergence
+        if factor and divergence.add(loss, factor):
+            raise Diverged(
+                f"the loss has risen from {divergence.best:.2f} to {divergence.smoothed:.2f} "
+                f"(over {divergence.SPAN} steps) and stays there, at step {state.global_step}."
+            )
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, Any], **_: Any
-    ) -> TrainerControl:
+    ) -> None:
         loss = float(metrics["eval_loss"])
-        self.last_eval_loss, self.last_eval_step = loss, state.global_step
         self._row(state, eval_loss=loss)
         self.logged_at = time.perf_counter()  # the time of an evaluation is not training time
-        stopping = self.limits.early_stopping
-        if stopping:
-            if self.best is None or loss < self.best[0] - stopping.min_delta:
-                self.best, self.bad_evaluations = (loss, state.global_step), 0
-                control.should_save = True
-            else:
-                self.bad_evaluations += 1
-                if self.bad_evaluations >= stopping.patience:
-                    self._end_early(control, f"the eval loss has not fallen for {stopping.patience} evaluations")
-        return control
+        if self.course.evaluated(loss, state.global_step, self.limits.early_stopping):
+            control.should_save = True
+        elif self.course.ended_early:
+            self._end_early(control, self.course.ended_early)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        checkpoint.complete(folder, self.spec_hash)
-        best = folder.with_name(f"checkpoint-{self.best[1]}") if self.best else None
-        checkpoint.rotate(folder.parent, spare=best)
-        self.attempt.events.write(event="checkpoint", step=state.global_step, phase="training")
-        free = shutil.disk_usage(folder).free
-        if free < self.limits.min_free_gb * 1e9:
-            raise FinetunerError(
-                f"only {free / 1e9:.1f} GB of disk are free at step {state.global_step}.",
-                f"Free some space (limits.min_free_gb is {self.limits.min_free_gb:g}), then retry.",
-                "disk_full",
-            )
+    def count_time(self) -> None:
+        """Adds what has passed since the last call to the time trained."""
+        now = time.perf_counter()
+        self.course.trained_s += now - self.marked
+        self.marked = now
+
+    def _stop_asked(self) -> bool:
+        """True where a checkpoint is to be made and the attempt to end; a cancelled job needs none."""
+        if self.attempt.stop.requested and self.attempt.stop.cancelled:
+            raise Stopped
+        return self.attempt.stop.requested
 
     def _end_early(self, control: TrainerControl, why: str) -> None:
-        self.ended_early = why
-        control.should_training_stop = True
+        self.course.ended_early = why
+        control.should_save = control.should_training_stop = True
         self.attempt.events.write(event="ended_early", why=why, phase="training")
 
     def _row(self, state: TrainerState, **values: Any) -> None:
-        left = max(0, state.max_steps - state.global_step)
+        left, step_s = max(0, state.max_steps - state.global_step), self.course.step_s
         self.attempt.metrics.write(
             step=state.global_step,
             total_steps=state.max_steps,
             epoch=round(state.epoch or 0.0, 4),
             **{name: value for name, value in values.items() if value is not None},
-            eta_s=round(left * self.step_s, 1) if self.step_s is not None else None,
+            eta_s=round(left * step_s, 1) if step_s is not None else None,
         )
-
-
-class TokenCount:
-    """Wraps the trainer's collator and counts what it hands out while training: tokens that are not padding."""
-
-    def __init__(self, collator: Any, model: Any) -> None:
-        self.collator = collator
-        self.model = model
-        self.count = 0
-
-    def __call__(self, rows: list[dict[str, Any]]) -> Any:
-        if self.model.training:
-            self.count += sum(len(row["input_ids"]) for row in rows)
-        return self.collator(rows)
 
 
 def host_memory_bytes() -> int | None:

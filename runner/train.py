@@ -8,14 +8,14 @@ import gc
 import hashlib
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import checkpoint, export, fetch
-from runner.job import Attempt, Stopped
+from runner.course import Course
+from runner.job import Attempt, Stopped, low_disk
 from spool.data import prepared
 from spool.data.chat import Encoder
 from spool.data.prepare import Task, prepare
@@ -47,7 +47,9 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
         Stopped: on request, after a checkpoint where one was possible.
     """
     started = time.perf_counter()
-    _check_disk(spec, attempt)
+    low = low_disk(attempt.run.root, spec.limits.min_free_gb)
+    if low:
+        raise low
     base = _find_base(spec, attempt)
     encoder = Encoder.for_model(base.folder)
     data = _find_data(spec, attempt, base, encoder)
@@ -64,23 +66,16 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     attempt.phase("loading the model")
     set_seed(spec.train.seed)
     model, tokenizer = _load(spec, base)
-    trainer, progress = _trainer(spec, attempt, model, tokenizer, data, encoder, _spec_hash(spec, base, data))
-
-    resume = checkpoint.newest(attempt.run.checkpoints, progress.spec_hash)
-    attempt.phase("training" if resume is None else f"training, from step {checkpoint.step_of(resume)}")
-    attempt.stop.between_steps = True
-    outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    attempt.stop.between_steps = False
-    if attempt.stop.requested:
-        raise Stopped
+    spec_hash = _spec_hash(spec, base, data)
+    resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
+    trainer, course = _trainer(spec, attempt, model, tokenizer, data, resume, spec_hash)
+    _learn(attempt, trainer, course, resume)
     steps = trainer.state.global_step
-    if data.eval_rows and progress.last_eval_step != steps and not progress.best:
-        trainer.evaluate()
-    if progress.best and progress.best[1] != steps:
-        _load_best(model, attempt.run.checkpoints / f"checkpoint-{progress.best[1]}")
+    if course.best and course.best[1] != steps:
+        _load_best(attempt, model, course, spec_hash)
 
     attempt.phase("saving the adapter")
-    facts = _facts(base, data, progress, trainer, outcome, time.perf_counter() - started, torch, on_gpu)
+    facts = _facts(base, data, course, trainer, time.perf_counter() - started, torch, on_gpu)
     folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts)
     result = {"adapter": str(folder), **facts}
     if "merged" in spec.export:
@@ -93,14 +88,33 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     return result
 
 
-def _check_disk(spec: JobSpec, attempt: Attempt) -> None:
-    free_gb = shutil.disk_usage(attempt.run.root).free / 1e9
-    if free_gb < spec.limits.min_free_gb:
-        raise FinetunerError(
-            f"only {free_gb:.1f} GB of disk are free, and the job asks for {spec.limits.min_free_gb:g}.",
-            "Free some space (`finetuner doctor` shows what uses it), then retry.",
-            "disk_full",
-        )
+def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> None:
+    """Trains to the end, from the checkpoint if there is one; only evaluates where that was at the end already.
+
+    Raises:
+        Stopped: on request, after a checkpoint where one was possible.
+    """
+    from transformers import TrainerState
+
+    from runner.trainer import EndedEarly
+
+    if resume is not None:
+        state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+        if course.ended_early or state.global_step >= state.max_steps:
+            attempt.phase(f"taking up the trained adapter of step {state.global_step}")
+            trainer.state = state
+            _load_adapter(trainer.model, resume)
+            if course.owes_evaluation:
+                trainer.evaluate()
+            return
+    attempt.phase("training" if resume is None else f"training, from step {checkpoint.step_of(resume)}")
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except EndedEarly:
+        pass
+    attempt.stop.unsaved = False
+    if attempt.stop.requested:
+        raise Stopped
 
 
 def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
@@ -192,8 +206,8 @@ def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
 def _spec_hash(spec: JobSpec, base: Base, data: Prepared) -> str:
     """What a checkpoint is bound to: everything that the loss curve depends on."""
     document = {k: v for k, v in spec.to_json().items() if k in ("precision", "lora", "train", "data")}
-    document["base"] = [str(base.folder), base.revision, base.weights_bytes]
-    document["dataset"] = data.dataset["sha256"]
+    document["base"] = [base.reference, base.revision, base.weights_bytes]
+    document["dataset"] = [data.dataset["sha256"], data.files["train.arrow"]["sha256"], data.tokenizer_sha256]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -225,27 +239,38 @@ def _load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
 
 
 def _trainer(
-    spec: JobSpec, attempt: Attempt, model: Any, tokenizer: Any, data: Prepared, encoder: Encoder, spec_hash: str
-) -> tuple[Any, Any]:
+    spec: JobSpec,
+    attempt: Attempt,
+    model: Any,
+    tokenizer: Any,
+    data: Prepared,
+    resume: Path | None,
+    spec_hash: str,
+) -> tuple[Any, Course]:
     from datasets import Dataset
-    from trl import SFTTrainer
 
-    from runner.progress import Progress, TokenCount
+    from runner.progress import Progress
+    from runner.trainer import Trainer
 
     def mapped(path: Path) -> Any:
         return Dataset.from_file(str(path)).select_columns(["input_ids", "labels"])
 
-    trainer = SFTTrainer(
+    course = Course() if resume is None else Course.read(resume)
+    if course.best and resume and course.best[1] != checkpoint.step_of(resume):
+        best = resume.with_name(f"checkpoint-{course.best[1]}")
+        why = checkpoint.problem(best, spec_hash)
+        if why:
+            attempt.note(f"the best checkpoint so far ({best.name}) is lost: {why}. The best of what follows is kept.")
+            course.best, course.bad_evaluations = None, 0
+    trainer = Trainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=mapped(data.train),
         eval_dataset=mapped(data.eval) if data.eval else None,
         args=_arguments(spec, attempt, data.eval is not None),
     )
-    trainer.data_collator = TokenCount(trainer.data_collator, model)
-    progress = Progress(attempt, spec.limits, spec_hash, trainer.data_collator)
-    trainer.add_callback(progress)
-    return trainer, progress
+    trainer.keep(Progress(attempt, spec.limits, course), spec_hash)
+    return trainer, course
 
 
 def _arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> Any:
@@ -281,34 +306,42 @@ def _arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> Any:
     )
 
 
-def _load_best(model: Any, folder: Path) -> None:
+def _load_adapter(model: Any, folder: Path) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    set_peft_model_state_dict(model, load_file(folder / checkpoint.ADAPTER))
+
+
+def _load_best(attempt: Attempt, model: Any, course: Course, spec_hash: str) -> None:
+    """Makes the best checkpoint the result; the last step stays it where the best does not verify any more."""
+    assert course.best
+    folder = attempt.run.checkpoints / f"checkpoint-{course.best[1]}"
+    why = checkpoint.problem(folder, spec_hash)
+    if why is None:
+        _load_adapter(model, folder)
+    else:
+        attempt.note(f"the best checkpoint ({folder.name}) is lost: {why}. The adapter is that of the last step.")
+        course.best = None
 
 
 def _facts(
-    base: Base,
-    data: Prepared,
-    progress: Any,
-    trainer: Any,
-    outcome: Any,
-    seconds: float,
-    torch: Any,
-    on_gpu: bool,
+    base: Base, data: Prepared, course: Course, trainer: Any, seconds: float, torch: Any, on_gpu: bool
 ) -> dict[str, Any]:
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    evaluation = course.best or course.last_evaluation
     return {
         "final_loss": losses[-1] if losses else None,
-        "train_loss": outcome.training_loss,
-        "eval_loss": progress.best[0] if progress.best else progress.last_eval_loss,
+        "train_loss": sum(losses) / len(losses) if losses else None,
+        "eval_loss": evaluation[0] if evaluation else None,
         "steps": trainer.state.global_step,
-        "ended_early": progress.ended_early,
-        "tokens": progress.tokens.count,
+        "best_step": course.best[1] if course.best else None,
+        "ended_early": course.ended_early,
+        "tokens": course.tokens,
         "train_rows": data.train_rows,
         "eval_rows": data.eval_rows,
         "seconds": round(seconds, 1),
+        "trained_s": round(course.trained_s, 1),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "peak_gpu_mem_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "base": {"reference": base.reference, "folder": str(base.folder), "revision": base.revision},

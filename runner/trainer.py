@@ -1,0 +1,125 @@
+"""TRL's trainer, with what a training needs to survive: checkpoints that are whole, and a stop at any point of a step.
+
+What it computes is TRL's and Unsloth's own (tests/test_training_parity.py).
+"""
+
+import random
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from trl import SFTTrainer
+
+from runner import checkpoint
+from runner.job import disk_full, low_disk
+from runner.progress import Diverged, LeaveEvaluation, Progress
+
+
+class EndedEarly(BaseException):
+    """The evaluation that a resumed training owed has ended it, before another step."""
+
+
+class Trainer(SFTTrainer):
+    """One trainer for one attempt. `keep` gives it its course and what its checkpoints are bound to."""
+
+    def keep(self, progress: Progress, spec_hash: str) -> None:
+        self.progress = progress
+        self.course = progress.course
+        self.spec_hash = spec_hash
+        self.handed_out: deque[int] = deque()
+        self.after_step = random_state()
+        self.add_callback(progress)
+
+    def get_train_dataloader(self) -> Any:
+        """The loader is one batch ahead of the training, so tokens are queued here and counted when they are used."""
+        collate = self.data_collator  # type: ignore[has-type]
+
+        def counting(rows: list[dict[str, Any]]) -> Any:
+            self.handed_out.append(sum(len(row["input_ids"]) for row in rows))
+            return collate(rows)
+
+        self.data_collator = counting
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
+
+    def training_step(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        if self.course.owes_evaluation:
+            self.evaluate()
+            self.control.should_save = False  # the checkpoint of this step is the one that was resumed from
+            if self.course.ended_early:
+                raise EndedEarly
+        loss = super().training_step(model, inputs, *more, **named)
+        self.progress.step_tokens += self.handed_out.popleft()
+        return loss
+
+    def _maybe_log_save_evaluate(self, *values: Any, **named: Any) -> None:
+        if self.progress.left_in_step:
+            restore(self.after_step)  # what half a step has drawn will be drawn again
+        super()._maybe_log_save_evaluate(*values, **named)
+        if self.args.gradient_accumulation_steps > 1:
+            self.after_step = random_state()
+
+    def _evaluate(self, *values: Any, **named: Any) -> Any:
+        before = random_state()
+        try:
+            return super()._evaluate(*values, **named)
+        except LeaveEvaluation:
+            restore(before)
+            self.course.owes_evaluation = True
+            self.control.should_save = self.control.should_training_stop = True
+            return None
+
+    def _save_checkpoint(self, *values: Any, **named: Any) -> None:
+        """The library's save, then progress.json, the manifest, and only then the removal of older ones."""
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        limit_gb = self.progress.limits.min_free_gb
+        low = low_disk(folder.parent, limit_gb) if folder.parent.is_dir() else None
+        if low and shutil.disk_usage(folder.parent).free < 2 * _last_bytes(folder.parent):
+            raise low
+        try:
+            super()._save_checkpoint(*values, **named)
+            self.progress.count_time()
+            self.course.write(folder)
+            checkpoint.complete(folder, self.spec_hash)
+        except Exception as error:
+            full = checkpoint.is_disk_full(error, folder.parent)
+            shutil.rmtree(folder, ignore_errors=True)  # what was half written gives its room back
+            if full:
+                raise disk_full(
+                    folder.parent, limit_gb, f" for the checkpoint of step {self.state.global_step}"
+                ) from None
+            if isinstance(error, checkpoint.NotFinite):
+                raise Diverged(f"the adapter holds numbers that are none at step {self.state.global_step}.") from None
+            raise
+        best = self.course.best
+        checkpoint.rotate(folder.parent, spare=folder.with_name(f"checkpoint-{best[1]}") if best else None)
+        self.progress.saved_step = self.state.global_step
+        self.progress.attempt.stop.unsaved = False
+        self.progress.attempt.events.write(event="checkpoint", step=self.state.global_step, phase="training")
+        if low:
+            raise low
+
+
+def random_state() -> dict[str, Any]:
+    """Of every generator that a training draws from; `restore` takes it."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _last_bytes(folder: Path) -> int:
+    """The size of the newest checkpoint, 0 where there is none."""
+    folders = checkpoint.listed(folder)
+    return sum(path.stat().st_size for path in folders[-1].rglob("*")) if folders else 0
