@@ -180,6 +180,16 @@ class Home:
         return self.states / "gpu.lock"
 
     @property
+    def reserve(self) -> Path:
+        """Disk kept back for the day on which none is left (runner/reserve.py)."""
+        return self.states / "reserve"
+
+    @property
+    def card_json(self) -> Path:
+        """The GPU that the runner saw last (runner/card.py); delete it where a card was taken out for good."""
+        return self.states / "card.json"
+
+    @property
     def runner_json(self) -> Path:
         return self.spool / "runner.json"
 

@@ -35,6 +35,39 @@ class Window(Group):
     """What becomes of a job that still runs at the end: it goes on, or writes a checkpoint and waits for the next."""
 
 
+Days = Annotated[float, Field(ge=0, le=36_500)] | None
+
+
+class Retention(Group):
+    """What is removed of jobs that have ended, and when; null keeps it for ever.
+
+    Never removed: datasets, models, exports, specs, metrics, events, findings, and whatever a job that has not ended
+    needs or names in its spec.
+    """
+
+    done_checkpoints_days: Days = 3
+    """Checkpoints of jobs that are done or cancelled. Those of a job that left no export count as a failed job's."""
+
+    failed_checkpoints_days: Days = 14
+    """Checkpoints of failed jobs: the only trace of what they learned."""
+
+    set_aside_days: Days = 7
+    """Damaged checkpoints that a resume has set aside."""
+
+    prepared_rows_days: Days = 1
+    """Tokenised rows in runs/ID/data; the findings beside them stay."""
+
+    rejected_days: Days = 90
+    """Rejected drops: the dropped bytes and the reasons."""
+
+    log_mb: Annotated[float, Field(ge=0.1, le=1_000_000)] | None = 20
+    """The log of an ended job that is larger keeps its beginning and its end."""
+
+    low_disk_gb: Annotated[float, Field(ge=0, le=100_000)] | None = 5
+    """With less free disk, checkpoints of jobs that are done or cancelled go before their days are over, oldest first,
+    then prepared rows. A failed job's checkpoints keep their days."""
+
+
 class Settings(Group):
     allowed_roots: list[str] | None = None
     """Folders that datasets and local models may lie in. Default: where the runner was started, the data home, and
@@ -66,6 +99,15 @@ class Settings(Group):
 
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
     """Time between two writes of runner.json."""
+
+    retention: Retention = Retention()
+    """What is removed of ended jobs, and when."""
+
+    reserve_mb: Annotated[int, Field(ge=0, le=100_000)] = 64
+    """Disk kept back in spool/state/reserve, given up when the disk is full so that states can still be written."""
+
+    gpu_foreign_gb: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    """While other people's processes hold more of the card's memory than this, no job is started."""
 
 
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs"})
@@ -103,10 +145,15 @@ def roots(settings: Settings, home: Home, started_in: Path) -> list[Path]:
 
 def is_network_mount(path: Path) -> bool:
     """Whether /proc/mounts calls the file system of `path` a network one, where events and ages are late."""
+    return filesystem(path) in NETWORK_FILESYSTEMS
+
+
+def filesystem(path: Path) -> str:
+    """The type of the file system of `path` as /proc/mounts has it (ext4, nfs4, overlay ...); empty if unknown."""
     try:
         lines = Path("/proc/mounts").read_bytes().splitlines()
     except OSError:
-        return False
+        return ""
     path = path.resolve()
     best = ("", "")
     for line in lines:
@@ -115,4 +162,4 @@ def is_network_mount(path: Path) -> bool:
         point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), fields[1]))
         if path.is_relative_to(point) and len(point) >= len(best[0]):
             best = (point, fields[2].decode())
-    return best[1] in NETWORK_FILESYSTEMS
+    return best[1]
