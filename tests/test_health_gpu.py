@@ -35,7 +35,11 @@ class FakeNvml:
                 return refuse
         return object.__getattribute__(self, name)
 
+    nvmlMemory_v2 = 0x02000028
+
     def nvmlInit(self) -> None: ...
+
+    def nvmlShutdown(self) -> None: ...
 
     def nvmlDeviceGetCount(self) -> int:
         return self.cards
@@ -54,8 +58,8 @@ class FakeNvml:
     def nvmlDeviceGetUtilizationRates(self, device: int) -> Any:
         return SimpleNamespace(gpu=50 + device, memory=1)
 
-    def nvmlDeviceGetMemoryInfo(self, device: int) -> Any:
-        return SimpleNamespace(used=3 << 30, free=77 << 30, total=80 << 30)
+    def nvmlDeviceGetMemoryInfo(self, device: int, version: int | None = None) -> Any:
+        return SimpleNamespace(used=(2 if version else 3) << 30, free=77 << 30, total=80 << 30)
 
     def nvmlDeviceGetPowerUsage(self, device: int) -> int:
         return 321_456
@@ -71,6 +75,16 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, device: int) -> list[Any]:
         return [SimpleNamespace(pid=4242, usedGpuMemory=1 << 30), SimpleNamespace(pid=4243, usedGpuMemory=None)]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, device: int) -> list[Any]:
+        return [SimpleNamespace(pid=4242, usedGpuMemory=1 << 30), SimpleNamespace(pid=900, usedGpuMemory=5 << 20)]
+
+
+PROCESSES = [
+    {"pid": 4242, "mem_bytes": 1 << 30},
+    {"pid": 4243, "mem_bytes": None},
+    {"pid": 900, "mem_bytes": 5 << 20},
+]
 
 
 @pytest.fixture
@@ -107,8 +121,23 @@ def test_describe(nvml: FakeNvml) -> None:
         "count": 2,
         "mem_total_bytes": 80 << 30,
         "mem_free_bytes": 77 << 30,
-        "processes": [{"pid": 4242, "mem_bytes": 1 << 30}, {"pid": 4243, "mem_bytes": None}],
+        "processes": PROCESSES,
     }
+
+
+def test_a_fresh_answer(nvml: FakeNvml) -> None:
+    """Asked anew each time, and NVML is closed again, also when it refuses."""
+    gpu = Gpu()
+    answer = gpu.ask()
+    assert (answer["uuid"], answer["count"], answer["mem_used_bytes"]) == ("GPU-0000-abcd", 2, 2 << 30)
+    assert answer["processes"] == PROCESSES
+    nvml.refused = {"nvmlDeviceGetMemoryInfo"}
+    with pytest.raises(NVMLError, match="Not Supported"):
+        gpu.ask()
+    nvml.refused = {"nvmlDeviceGetGraphicsRunningProcesses"}  # a card for computing only
+    assert [process["pid"] for process in gpu.ask()["processes"]] == [4242, 4243]
+    assert nvml.calls.count("nvmlInit") == nvml.calls.count("nvmlShutdown") == 3
+    assert Gpu("-1").ask() == {"count": 2}
 
 
 @pytest.mark.parametrize(

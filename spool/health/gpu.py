@@ -1,4 +1,4 @@
-"""The GPU as NVML sees it: one sample a metrics row, and a description for doctor. Without a GPU there are no values.
+"""The GPU as NVML sees it: one sample a metrics row, a description for doctor, a fresh answer before a job.
 
 NVML counts cards in PCI order; CUDA's own order is "fastest first" unless CUDA_DEVICE_ORDER=PCI_BUS_ID. They differ
 only in a machine with unlike cards.
@@ -14,8 +14,8 @@ Values = dict[str, Any]
 class Gpu:
     """The card that CUDA_VISIBLE_DEVICES puts first, else the first one. NVML is loaded at the first question.
 
-    Nothing here raises: a value that NVML refuses is left out, and without NVML every answer is empty and `problem`
-    says why.
+    But for `ask` nothing here raises: a value that NVML refuses is left out, and without NVML every answer is empty
+    and `problem` says why.
     """
 
     def __init__(self, visible: str | None = None) -> None:
@@ -49,11 +49,36 @@ class Gpu:
             count=lambda: int(nvml.nvmlDeviceGetCount()),
             mem_total_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device).total),
             mem_free_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device).free),
-            processes=lambda: [
-                {"pid": int(process.pid), "mem_bytes": process.usedGpuMemory}
-                for process in nvml.nvmlDeviceGetComputeRunningProcesses(device)
-            ],
+            processes=lambda: _processes(nvml, device),
         )
+
+    def ask(self) -> Values:
+        """As `describe`, of a driver that is asked anew and left alone afterwards: a process that keeps NVML open
+        learns late of a card that is gone, and keeps the driver from being replaced. Also mem_used_bytes, without what
+        the driver keeps for itself; only `count` where CUDA_VISIBLE_DEVICES shows no card.
+
+        Raises:
+            Exception: what NVML says: no library, no driver, another driver than the library's, a lost card ...
+        """
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+        try:
+            values: Values = {"count": int(nvml.nvmlDeviceGetCount())}
+            device = self._first_visible(nvml)
+            if device is None:
+                return values
+            memory = nvml.nvmlDeviceGetMemoryInfo(device)  # a lost card says so here, if not before
+            values |= {"uuid": _text(nvml.nvmlDeviceGetUUID(device)), "mem_total_bytes": int(memory.total)}
+            return values | _present(
+                name=lambda: _text(nvml.nvmlDeviceGetName(device)),
+                driver=lambda: _text(nvml.nvmlSystemGetDriverVersion()),
+                mem_free_bytes=lambda: int(memory.free),
+                mem_used_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device, nvml.nvmlMemory_v2).used),
+                processes=lambda: _processes(nvml, device),
+            )
+        finally:
+            nvml.nvmlShutdown()
 
     def _start(self) -> bool:
         if not self._started:
@@ -63,14 +88,14 @@ class Gpu:
 
                 pynvml.nvmlInit()
                 self._nvml = pynvml
-                self._device = self._first_visible()
+                self._device = self._first_visible(pynvml)
             except Exception as error:  # NVMLError, a missing library, a driver that is being replaced ...
                 self.problem = str(error) or type(error).__name__
         return self._device is not None
 
-    def _first_visible(self) -> Any:
+    def _first_visible(self, nvml: Any) -> Any:
         """The handle of the first visible card, or None where CUDA is told to see none."""
-        nvml, count = self._nvml, self._nvml.nvmlDeviceGetCount()
+        count = nvml.nvmlDeviceGetCount()
         wanted = "0" if self.visible is None else self.visible.partition(",")[0].strip()
         if wanted.isdecimal():
             index = int(wanted)
@@ -85,6 +110,24 @@ class Gpu:
                     return device
         self.problem = f"CUDA_VISIBLE_DEVICES={self.visible} shows none of {count} cards" if count else "no card"
         return None
+
+
+def _processes(nvml: Any, device: Any) -> list[Values]:
+    """Who holds memory of the card, as (pid, mem_bytes); mem_bytes is None where the driver does not tell."""
+    found = {}
+    for kind in ("Compute", "Graphics"):
+        ask = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses", None)
+        if ask is None:
+            continue
+        try:
+            running = ask(device)
+        except Exception:
+            if kind == "Compute":
+                raise
+            continue  # a card for computing only may refuse the question
+        for process in running:
+            found[int(process.pid)] = process.usedGpuMemory
+    return [{"pid": pid, "mem_bytes": used} for pid, used in found.items()]
 
 
 def _present(**values: Callable[[], Any]) -> Values:
