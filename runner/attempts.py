@@ -38,9 +38,18 @@ def begin(home: Home, job_id: str) -> int:
 
 
 def end(home: Home, job_id: str, number: int, outcome: str, **details: Any) -> None:
-    """Completes the record: finished, failed, cancelled, interrupted or crashed."""
+    """Completes the record: finished, failed, cancelled, interrupted or crashed.
+
+    An outcome once told stays: a runner that died before it had moved the token, or that had claimed the job anew and
+    not begun, leaves it to the next one, which knows less.
+    """
     path = _path(home, job_id, number)
-    record = durable.read_json(path) or {"attempt": number}
+    try:
+        record = durable.read_json(path) or {"attempt": number}
+    except ValueError:
+        record = {"attempt": number}
+    if record.get("outcome"):
+        return
     step = checkpoint.newest_step(home.run(job_id).checkpoints)
     record |= {"ended_at": now_iso(), "outcome": outcome, "checkpoint_step": step, **details}
     durable.write_json(path, record)
