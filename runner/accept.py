@@ -65,6 +65,8 @@ class Intake:
         """Finishes what an earlier runner had taken, and purges its half-written temporary files."""
         for path in self.home.tmp.iterdir():
             path.unlink()
+        for folder in self.home.rejected.iterdir():
+            discard_uncommitted(folder)
         taken = [path.stem for path in self.home.accepting.glob("*.json") if is_ulid(path.stem)]
         self._commit(sorted(taken))
         for path in self.home.accepting.glob("*.from"):
@@ -250,9 +252,13 @@ class Intake:
             "errors": [problem.to_json() for problem in problems],
         }
         lines = [f"{dropped_name} was not accepted as a job:", *(f"- {problem}" for problem in problems)]
-        durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
-        durable.write_new(folder / "reason.json", durable.to_bytes(reason))
-        durable.move(path, folder / "dropped.json")
+        try:
+            durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+            durable.write_new(folder / "reason.json", durable.to_bytes(reason))
+            durable.move(path, folder / "dropped.json")
+        except OSError:
+            discard_uncommitted(folder)
+            raise
         durable.sync(self.home.rejected)
         log.info("rejected %s %r: %s", job_id, dropped_name, first)
 
@@ -277,6 +283,15 @@ def read_regular(path: Path) -> bytes:
         return os.read(fd, parse.MAX_BYTES + 1)
     finally:
         os.close(fd)
+
+
+def discard_uncommitted(rejection: Path) -> None:
+    """Removes the reasons of a rejection whose drop was never moved beside them: it is judged again, perhaps by another
+    id, and must not be listed twice."""
+    if not os.path.lexists(rejection / "dropped.json"):
+        for name in ("reason.txt", "reason.json"):
+            (rejection / name).unlink(missing_ok=True)
+        rejection.rmdir()
 
 
 def default_name(spec: JobSpec) -> str:

@@ -55,6 +55,9 @@ def drive(box: Box, oracle: Oracle, daemon: Process, long: str, restart: Callabl
 
     wait_until(quiet)
     code = latest.end(15)
+    if code == -9:  # the point lay in its stopping
+        wait_until(quiet)
+        code = latest.end(15)
     if code != 0:
         oracle.wrong.append(f"the runner ended with code {code} when it was asked to stop")
     return deaths

@@ -58,6 +58,7 @@ class Report:
         head = f"{'what':58} {'tried':>6} {'reached':>8} {'failed':>7} {'s':>6}"
         lines = [head, "-" * len(head)]
         lines += [f"{r.name:58} {r.tried:6} {r.reached:8} {r.failed:7} {r.seconds:6.0f}" for r in self.rows]
+        lines += [f"  failed: {words[:200]}" for words in self.failures]
         total = sum(row.tried for row in self.rows)
         lines += ["-" * len(head), f"{'all':58} {total:6} {sum(r.reached for r in self.rows):8} {len(self.failures):7}"]
         return "\n".join(lines)
