@@ -35,6 +35,7 @@ FIRST_TEXTS, EVERY_TEXT, MOST_TEXTS = 500, 41, 2_000
 TEXT_BYTES = 2_000
 SHORT_CHARACTERS = 4_000
 MOST_LABELS = 10_000
+TELL_EVERY_ROWS = 20_000
 PARTED = b"\x1f"
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 
@@ -267,7 +268,9 @@ def _count(items: Iterable[Record | Problem], layout: Layout, names: list[str], 
     numbers = {name: number for number, name in enumerate(names)}
     suspicious, add = content.suspicious, tally.findings.add
     pair = _plain_pair(layout)
-    for item in items:
+    for number, item in enumerate(items):
+        if number and number % TELL_EVERY_ROWS == 0:
+            say(tally.rows, 0)
         tally.last_line = item.line
         if type(item) is not Record:
             tally.rows += item.action == "dropped"  # type: ignore[union-attr]
@@ -287,8 +290,6 @@ def _count(items: Iterable[Record | Problem], layout: Layout, names: list[str], 
         _judge_example(tally, item, numbers, example)
         if layout.format == "label" and example.messages:
             _note_label(tally, example.messages[-1]["content"])
-        if tally.rows % 20_000 == 0:
-            say(tally.rows, 0)
     return tally
 
 
