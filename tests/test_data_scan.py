@@ -14,6 +14,7 @@ from spool.data import repeats, scan, tokens
 from spool.data.chat import Encoder
 from spool.data.check import Model, check
 from spool.data.examples import Example
+from spool.data.limits import Limits as ReadingLimits
 from spool.data.prepare import Task, prepare
 from spool.data.rules import Rules
 from spool.protocol.errors import DataError
@@ -187,10 +188,39 @@ def test_tokens_are_counted_once(tmp_path: Path, encoder: Encoder, monkeypatch: 
     again = tokens.tokenise(found, encoder, "responses", tmp_path / "tokens" / "k")
     assert (first.lengths == again.lengths).all()
     assert [row.input_ids.tolist() for row in first.read()] == [row.input_ids.tolist() for row in again.read()]
-    keys = {tokens.key(found, *parts) for parts in (("a", "b", "all"), ("a", "c", "all"), ("x", "b", "all"))}
-    assert len(keys) == 3
     (tmp_path / "tokens" / "k" / "rows.arrow").write_bytes(b"cut short")
     assert tokens.load(tmp_path / "tokens" / "k") is None
+
+
+def test_tokens_are_kept_by_what_was_read(tmp_path: Path, encoder: Encoder) -> None:
+    path = pairs(tmp_path / "rows.jsonl", 50)
+    asked = [("a", "b", "all"), ("a", "c", "all"), ("x", "b", "all"), ("a", "b", "responses"), ("a", "b", "all", 9)]
+    keys = {tokens.key(scan.scan(path), *parts) for parts in asked}
+    assert len(keys) == len(asked)
+    assert tokens.key(scan.scan(path), "a", "b", "all") in keys, "the same reading finds its tokens again"
+
+    text = "text\nWhere is the key?\n\n\nUnder the mat, as ever.\n"
+    readings = []
+    for name in ("same.txt", "same.csv"):
+        (tmp_path / name).write_text(text)
+        readings.append(scan.scan(tmp_path / name, "text"))
+    plain, table = readings
+    assert (plain.layout.format, plain.layout.roles) == (table.layout.format, table.layout.roles)
+    assert tokens.key(plain, "a", "b", "all") != tokens.key(table, "a", "b", "all")
+
+    path.write_text(path.read_text().replace("Paris", "Paris" * 20, 1))
+    limited = scan.scan(path, limits=ReadingLimits(max_row_mb=0.000_1))
+    assert limited.usable == 49
+    assert tokens.key(limited, "a", "b", "all") != tokens.key(scan.scan(path), "a", "b", "all")
+
+
+def test_a_long_file_says_how_far_it_is(tmp_path: Path) -> None:
+    said: list[tuple[int, int]] = []
+    rows = ({"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(2 * scan.TELL_EVERY_ROWS + 5))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scan.scan(path, say=lambda done, total: said.append((done, total)))
+    assert said == [(scan.TELL_EVERY_ROWS, 0), (2 * scan.TELL_EVERY_ROWS, 0)]
 
 
 def test_a_sample_says_so(tmp_path: Path) -> None:

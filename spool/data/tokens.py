@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_128
 
 from spool.data import arrow_rows
 from spool.data.arrow_rows import TokenRow
@@ -78,10 +79,17 @@ def resolve_max_length(asked: int | None, tokens: Tokens, encoder: Encoder) -> i
 
 
 def key(scan: Scan, content_sha256: str, tokenizer_sha256: str, train_on: str, first_rows: int | None = None) -> str:
-    """The name under which the tokens are kept: changes with whatever they depend on."""
-    parts = [VERSION, content_sha256, tokenizer_sha256, train_on, scan.layout.format, scan.layout.roles]
-    parts += [first_rows, scan.dialect.encoding, scan.dialect.delimiter, scan.dialect.header]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    """The name under which the tokens are kept: changes with whatever they depend on.
+
+    The same bytes are other rows when they are read otherwise (file ending, dialect, limits): so the rows themselves
+    count, what each teaches and where it lies.
+    """
+    tally = scan.tally
+    rows = xxh3_128(bytes(tally.examples))
+    for places in (tally.lines, tally.bytes, tally.files):
+        rows.update(places.tobytes())
+    parts = [VERSION, content_sha256, tokenizer_sha256, train_on, first_rows, scan.layout.format, scan.layout.roles]
+    return hashlib.sha256(json.dumps([*parts, rows.hexdigest()], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def tokenise(
