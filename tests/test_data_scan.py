@@ -161,6 +161,18 @@ def test_what_asks_the_same_stays_on_one_side(tmp_path: Path, encoder: Encoder) 
     assert not held_out & {n - 400 for n in train if n >= 400}, "nor trained on where its original is"
 
 
+def test_what_says_that_it_was_made_is_never_evaluated_on(tmp_path: Path, encoder: Encoder) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": f"question {n}", "completion": "x"} for n in range(40)]
+    for n in range(20):
+        rows[n] |= {"augmented": "noise", "augmented_of": ["0" * 16, "-1", "ffz", 7, None][n % 5]}
+        rows[n + 20] |= {"augmented": "by hand", "augmented_of": "0" * 16}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    evaluation = kept(made(path, encoder, Data(eval_fraction=0.5)).eval)
+    assert evaluation
+    assert all(row["line"] > 20 for row in evaluation), "also where it does not say from which row"
+
+
 def tokens_of(n: int) -> int:
     from spool.data.examples import question_number
 

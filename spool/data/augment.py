@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from spool.data import variants
-from spool.data.examples import Example, to_example
+from spool.data.examples import PAIRS, Example, is_made, to_example
 from spool.data.formats import Layout
-from spool.data.rows import Records, is_made, key_of, layout_of, question_key, rank
+from spool.data.rows import Records, key_of, layout_of, question_key, rank
 from spool.data.steps import Balance, Noise, Reword, Wrap, parse
 from spool.data.table import Record
 from spool.data.turns import CONTENT_KEYS, ROLE_KEYS, ROLES, as_turns
@@ -22,13 +22,7 @@ from spool.protocol.errors import DataError
 Change = Callable[[str, str], str | None]
 """(text, seed) -> another text, or None where there is none."""
 
-ASKING = {
-    "alpaca": "instruction",
-    "question_answer": "question",
-    "prompt_completion": "prompt",
-    "preference": "prompt",
-    "label": "text",
-}
+ASKING = {format: asking for format, (asking, _) in PAIRS.items()} | {"preference": "prompt"}
 
 
 def augment(stream: Records, step: Wrap | Noise | Reword | Balance) -> Records:

@@ -7,6 +7,7 @@ given, the tokens (tokens.py). `sample` lets the last two look at the first rows
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def examine(
     if model is not None:
         done.sha256 = content_sha256(path)
         name = tokens.key(found, done.sha256, model.sha256, done.train_on, look.sample)
-        count = lambda n, of: say("counting tokens", n, of)  # noqa: E731
+        count = partial(say, "counting tokens")
         done.tokens = tokens.tokenise(found, model.encoder, done.train_on, cache / name, count, look.sample)
         _cut(done, look, model.encoder)
     return done
@@ -173,7 +174,7 @@ def examine(
 
 def structure(path: Path, look: Look, say: Say = silent) -> Scan:
     """The structural pass alone."""
-    return scan(path, look.format, look.mapping, look.dialect, look.limits, lambda n, of: say("reading", n, of))
+    return scan(path, look.format, look.mapping, look.dialect, look.limits, partial(say, "reading"))
 
 
 def _near(found: Scan, rows: int, say: Say) -> None:

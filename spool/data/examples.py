@@ -25,9 +25,18 @@ _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
+# The roles of the usual question and its answer.
+PAIRS = {
+    "alpaca": ("instruction", "output"),
+    "question_answer": ("question", "answer"),
+    "prompt_completion": ("prompt", "completion"),
+    "label": ("text", "label"),
+}
+
 # How a row that was made from another says so (spool/data/augment.py).
 MADE, MADE_OF = "augmented", "augmented_of"
 AUGMENTATIONS = ("wrap", "noise", "reword", "balance")
+_QUESTION = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,19 @@ def question(example: Example) -> str:
 def question_number(text: str | bytes) -> int:
     """64 bits that stand for a question."""
     return xxh3_64_intdigest(text if isinstance(text, bytes) else text.encode())
+
+
+def is_made(record: Record) -> bool:
+    """Whether a row was made from another by a step `augment`; a column of that name with other words is the user's."""
+    return record.value.get(MADE) in AUGMENTATIONS
+
+
+def original_question(record: Record) -> int | None:
+    """`question_number` of the row that this one was made from; None where it was not made, or does not say."""
+    marked = record.value.get(MADE_OF)
+    if is_made(record) and isinstance(marked, str) and _QUESTION.fullmatch(marked):
+        return int(marked, 16)
+    return None
 
 
 def to_example(record: Record, layout: Layout) -> Example | Problem:
@@ -108,12 +130,7 @@ def _turns(record: Record, layout: Layout) -> list[dict[str, Any]]:
         return turns
     if layout.format == "preference":
         return _preferred(record, layout)
-    asking, answering = {
-        "alpaca": ("instruction", "output"),
-        "question_answer": ("question", "answer"),
-        "prompt_completion": ("prompt", "completion"),
-        "label": ("text", "label"),
-    }[layout.format]
+    asking, answering = PAIRS[layout.format]
     answer = _required(record, layout, answering)
     before = as_turns(_required(record, layout, asking))
     if before is not None and layout.format == "prompt_completion":

@@ -7,7 +7,6 @@ lets the first one pass, without holding them.
 import hashlib
 import heapq
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -18,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from spool.data.examples import AUGMENTATIONS, MADE, MADE_OF, Example, question, question_number, to_example
+from spool.data.examples import MADE, MADE_OF, Example, original_question, question, question_number, to_example
 from spool.data.formats import SAMPLE_ROWS, Layout, recognise
 from spool.data.read import AS_FOUND, Dialect, iterate
 from spool.data.steps import AddRows, Cap, Dedupe, Drop, Edit, KeepUsable, Mask, Place, RowEdit, WithLayout
@@ -31,8 +30,7 @@ NEAR_BATCH_ROWS = 1024
 NEAR_MARGIN = 0.1
 """How far below the threshold an estimated similarity is looked at: 1.6 standard errors of spool.data.near."""
 
-QUESTION_KEY = re.compile(r"[0-9a-f]{16}")
-MARKS = ("augmented", "augmented_from", "augmented_of")
+MARKS = (MADE, "augmented_from", MADE_OF)
 """The columns of a row that was made from another: how, from which line, and `question_key` of that row."""
 
 
@@ -116,22 +114,19 @@ def rank(seed: int, *parts: bytes | int) -> int:
     return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little")
 
 
-def is_made(record: Record) -> bool:
-    """Whether a row was made from another by a step `augment`; a column of that name with other words is the user's."""
-    return record.value.get(MADE) in AUGMENTATIONS
-
-
 def question_key(record: Record, layout: Layout) -> str | None:
     """What rows with the same first question share, 16 hexadecimal digits; None for a row that cannot be used.
 
     The question of a chat is its first user turn, that of plain text the text. A row made from another has its
     question's key.
     """
-    marked = record.value.get(MADE_OF)
-    if is_made(record) and isinstance(marked, str) and QUESTION_KEY.fullmatch(marked):
-        return marked
-    example = to_example(record, layout)
-    return None if isinstance(example, Problem) else f"{question_number(question(example)):016x}"
+    number = original_question(record)
+    if number is None:
+        example = to_example(record, layout)
+        if isinstance(example, Problem):
+            return None
+        number = question_number(question(example))
+    return f"{number:016x}"
 
 
 def edit(stream: Records, step: Edit) -> Records:

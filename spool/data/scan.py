@@ -21,7 +21,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from spool.data import content, json_rows
-from spool.data.examples import AUGMENTATIONS, MADE, MADE_OF, Example, question, question_number, to_example
+from spool.data.examples import PAIRS, Example, is_made, original_question, question, question_number, to_example
 from spool.data.findings import Findings
 from spool.data.formats import Layout, recognise
 from spool.data.limits import DEFAULT, Limits
@@ -38,13 +38,6 @@ MOST_LABELS = 10_000
 TELL_EVERY_ROWS = 20_000
 PARTED = b"\x1f"
 EMPTY: tuple[Any, ...] = (None, "", [], {})
-
-PAIRS = {
-    "alpaca": ("instruction", "output"),
-    "question_answer": ("question", "answer"),
-    "prompt_completion": ("prompt", "completion"),
-    "label": ("text", "label"),
-}
 
 Say = Callable[[int, int], None]
 """Told how much is done: (bytes or rows so far, all of them; 0 where it is not known)."""
@@ -339,13 +332,11 @@ def _note(
     turns: int,
 ) -> None:
     """Notes a usable row: `asks` is its first user turn, `asked` all before its last answer."""
-    if MADE in record.value:
-        asks_number = _asked_by_original(record)
-        if asks_number is not None:
-            tally.made.append(len(tally.lines))
-        tally.questions.append(question_number(asks) if asks_number is None else asks_number)
-    else:
-        tally.questions.append(question_number(asks))
+    original = None
+    if is_made(record):
+        tally.made.append(len(tally.lines))
+        original = original_question(record)
+    tally.questions.append(question_number(asks) if original is None else original)
     tally.lines.append(record.line)
     tally.bytes.append(-1 if record.byte is None else record.byte)
     tally.characters.append(min(characters, 2**31 - 1))
@@ -356,17 +347,6 @@ def _note(
     tally.turns[turns] += 1
     if len(tally.texts) < MOST_TEXTS and (tally.rows <= FIRST_TEXTS or tally.rows % EVERY_TEXT == 0):
         tally.texts.append((asked + b"\n" + answered)[:TEXT_BYTES].decode(errors="ignore"))
-
-
-def _asked_by_original(record: Record) -> int | None:
-    """The question of the row that this one was made from; None where it was not made."""
-    marked = record.value.get(MADE_OF)
-    if record.value[MADE] not in AUGMENTATIONS or not isinstance(marked, str):
-        return None
-    try:
-        return int(marked, 16) % 2**64
-    except ValueError:
-        return None
 
 
 def _note_label(tally: Tally, label: str) -> None:

@@ -11,8 +11,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spool.data.examples import is_made
 from spool.data.formats import Layout
-from spool.data.rows import Records, is_made, key_of, layout_of, question_key, rank
+from spool.data.rows import Records, key_of, layout_of, question_key, rank
 from spool.data.steps import Split
 from spool.data.table import Record
 from spool.protocol.errors import DataError
