@@ -93,6 +93,25 @@ def test_eval_rows(usable: int, fraction: float | str, count: int) -> None:
     assert eval_rows(usable, fraction) == count
 
 
+def test_a_split_that_keeps_no_row_says_why(tmp_path: Path, encoder: Encoder) -> None:
+    path = tmp_path / "a.jsonl"
+
+    def notices(questions: int, rows: int, fraction: float | str) -> list[str]:
+        asked = [{"prompt": f"question {n % questions}", "completion": f"answer {n}"} for n in range(rows)]
+        path.write_text("\n".join(map(json.dumps, asked)))
+        done = made(path, encoder, Data(eval_fraction=fraction))
+        assert done.eval_rows == 0 or not findings(path)["notices"]
+        return list(findings(path)["notices"])
+
+    (says,) = notices(1, 20, 0.1)
+    assert says.startswith("No row is kept for evaluation, although 2 should be")
+    assert "all rows ask the same question" in says
+    assert "eval.dataset" in says
+    assert "all rows ask the same question" in notices(1, 120, "auto")[0]
+    assert "each of the 2 questions has more rows" in notices(2, 20, 0.1)[0]
+    assert notices(1, 20, 0.0) == notices(1, 20, "auto") == notices(20, 20, 0.1) == []
+
+
 def test_plain_text(tmp_path: Path, encoder: Encoder) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one line\nanother line\n")

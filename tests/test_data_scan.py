@@ -192,6 +192,22 @@ def test_an_evaluation_dataset_of_its_own(tmp_path: Path, encoder: Encoder) -> N
         prepare(Task(job, path, Model(encoder, "t"), tmp_path / "tokens", other), tmp_path / "data")
 
 
+def test_an_evaluation_dataset_is_laid_out_like_the_training_data(tmp_path: Path, encoder: Encoder) -> None:
+    path, other = tmp_path / "rows.jsonl", tmp_path / "other.jsonl"
+    for file, word in ((path, "train"), (other, "eval")):
+        rows = [{"ask": f"{word} {n}", "say": f"right {n}", "prompt": "no", "completion": "wrong"} for n in range(9)]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    data = Data(format="question_answer", mapping={"question": "ask", "answer": "say"})
+    job = spec(data).model_copy(update={"eval": Eval(dataset="other.jsonl")})
+    done = prepare(Task(job, path, Model(encoder, "t"), tmp_path / "tokens", other), tmp_path / "data")
+    assert done.eval_rows == 9
+    assert "eval 3" in encoder.decode(kept(done.eval)[3]["input_ids"])
+    assert "right 3" in encoder.decode(kept(done.eval)[3]["input_ids"])
+    other.write_text('{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(DataError, match=r"other\.jsonl"):
+        prepare(Task(job, path, Model(encoder, "t"), tmp_path / "tokens", other), tmp_path / "data")
+
+
 def test_tokens_are_counted_once(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pairs(tmp_path / "rows.jsonl", 50)
     found = scan.scan(path)

@@ -174,7 +174,20 @@ def _sides(
     made = np.zeros(found.scan.usable, bool)
     made[np.frombuffer(found.scan.tally.made, np.int64)] = True
     chosen = split(found.scan, keep, made, task.spec.data.eval_fraction, task.spec.train.seed)
-    return keep & ~chosen, HeldOut(found, chosen & keep & ~made), left_out
+    held_out = HeldOut(found, chosen & keep & ~made)
+    wanted = eval_rows(int(keep.sum()), task.spec.data.eval_fraction)
+    if wanted and not held_out.rows.any():
+        findings["notices"] = [*findings["notices"], _none_held_out(found.scan, keep & ~made, wanted)]
+    return keep & ~chosen, held_out, left_out
+
+
+def _none_held_out(scan: Scan, keep: np.ndarray, wanted: int) -> str:
+    """Why a split that was asked for keeps no row away from training."""
+    questions = np.unique(np.frombuffer(scan.tally.questions, np.uint64)[keep])
+    words = f"No row is kept for evaluation, although {wanted:,} should be: rows that ask the same stay together, and"
+    if len(questions) < 2:
+        return f"{words} all rows ask the same question. Name a file for evaluation in eval.dataset."
+    return f"{words} each of the {len(questions):,} questions has more rows. Set data.eval_fraction higher."
 
 
 def _raise_blocked(findings: dict[str, Any]) -> None:
@@ -192,14 +205,16 @@ def _trainable(found: Examined) -> np.ndarray:
 
 
 def _other_file(task: Task, training: Examined, say: Callable[[str], None]) -> "HeldOut":
-    """The rows of spec.eval.dataset, without those that are trained on as well; findings go to the training's.
+    """The rows of spec.eval.dataset, laid out like the training data, without those that are trained on as well.
+
+    Findings go to the training's.
 
     Raises:
         DataError: the file cannot be read, or no row of it is left.
     """
     assert task.eval_path is not None
     say("checking the evaluation data")
-    look = replace(task.look, format="auto", mapping={}, max_length=training.max_length)
+    look = replace(task.look, max_length=training.max_length)
     found = examine(task.eval_path, look, task.model, task.cache)
     keep = _trainable(found)
     for row in repeats.overlap(training.scan, found.scan).tolist():
