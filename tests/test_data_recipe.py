@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spool.data import export, forget, keep, recipe, rows, splitting, steps
+from spool.data import diff, export, forget, inspect, keep, recipe, rows, splitting, steps
+from spool.data.limits import DEFAULT, Limits
 from spool.data.rows import StoredRecords
 from spool.data.table import Record
 from spool.protocol import durable
@@ -134,7 +135,7 @@ def test_rows_of_an_archive_are_named_with_their_file(home: Home) -> None:
 
 def test_rows_on_one_line_are_named_with_their_byte(home: Home) -> None:
     stored = keep.add(home, "j", "j.json", b'[{"text": "a"}, {"text": "b"}, {"text": "c"}]')
-    places = [(record.line, record.byte) for record in StoredRecords(stored.path)()]
+    places = [(record.line, record.byte) for record in StoredRecords(stored.path, DEFAULT)()]
     assert places == [(1, 1), (1, 16), (1, 31)]
     edit = {"step": "edit", "edits": [{"line": 1, "byte": 16, "values": {"text": "B"}}]}
     made = applied(home, stored, edit, {"step": "drop", "lines": [{"line": 1, "byte": 31}]})
@@ -451,7 +452,7 @@ def test_csv_cells_are_no_formulas(home: Home) -> None:
     cells = ["=HYPERLINK(1)", "+1", "-1+2", "@x", "\t=1", "\r=1", "\n=1", " =1", "＝1", 'a";=1', "fine", "-5", "a=b"]
     store(home, "f", [{"prompt": cell, "completion": "x", "=n": -number} for number, cell in enumerate(cells)])
     out = io.BytesIO()
-    assert export.export_csv(keep.find(home, "f"), out) == len(cells)
+    assert export.export_csv(keep.find(home, "f"), out, DEFAULT) == len(cells)
     found = list(csv.reader(io.StringIO(out.getvalue().decode("utf-8-sig"), newline="")))
     assert found[0] == ["prompt", "completion", "'=n"]
     assert [row[0] for row in found[1:]] == [*("'" + cell for cell in cells[:9]), *cells[9:]]
@@ -465,10 +466,10 @@ def test_exports_hold_every_row(home: Home) -> None:
     values = [{"text": "a", "n": 1}, {"text": 'b,"\n', "tags": ["x", {"y": None}], "on": True}]
     stored = store(home, "e", values)
     out = io.BytesIO()
-    assert export.export_jsonl(stored, out) == 2
+    assert export.export_jsonl(stored, out, DEFAULT) == 2
     assert out.getvalue() == jsonl(values)
     table = io.BytesIO()
-    export.export_csv(stored, table)
+    export.export_csv(stored, table, DEFAULT)
     found = list(csv.DictReader(io.StringIO(table.getvalue().decode("utf-8-sig"), newline="")))
     assert found[1] == {"text": 'b,"\n', "n": "", "tags": '["x",{"y":null}]', "on": "true"}
 
@@ -477,7 +478,9 @@ def test_whatever_json_holds_survives(home: Home) -> None:
     odd = b'{"text": "\\ud800", "n": 123456789012345678901234567890}\n{"text": "b", "n": 1.5}\n'
     stored = keep.add(home, "odd", "odd.jsonl", odd)
     made = recipe.derive(home, "odd", [stored.reference], [{"step": "cap", "rows": 5}])
-    assert [each.value for each in StoredRecords(made.path)()] == [each.value for each in StoredRecords(stored.path)()]
+    assert [each.value for each in StoredRecords(made.path, DEFAULT)()] == [
+        each.value for each in StoredRecords(stored.path, DEFAULT)()
+    ]
 
 
 def test_what_parquet_holds_is_written_as_json(home: Home) -> None:
@@ -566,3 +569,35 @@ def test_drops_paths_and_descendants_count(home: Home, tickets: keep.Stored) -> 
     assert forget.needed_by(home, tickets) == [other]
     with pytest.raises(DataError, match="cannot be deleted"):
         forget.delete(home, "tickets", force=True)
+
+
+def test_the_limits_of_the_settings_hold_for_whatever_reads_a_version(home: Home, tmp_path: Path) -> None:
+    rows = questions(6)
+    rows[2]["completion"] = "long " * 400
+    whole = store(home, "whole", rows)
+    fewer = store(home, "fewer", [rows[0], *rows[2:]])
+    corrected = tmp_path / "rejects.jsonl"
+    corrected.write_bytes(jsonl([rows[2], rows[3]]))
+    durable.write_json(home.settings, {"data_limits": {"max_row_mb": 0.001}})
+    limits = Limits(max_row_mb=0.001)
+
+    made = recipe.derive(home, "made", ["whole"], [{"step": "cap", "rows": 9}])
+    assert (made.rows, made.left_out) == (5, {"row_too_large": 1})
+    assert recipe.derive(home, "mixed", ["whole", "fewer"], [{"step": "mix", "weights": [1, 1], "rows": 9}]).rows == 9
+    train, evaluation = recipe.split(home, "whole", eval_rows=2)
+    assert (train.rows, evaluation.rows) == (3, 2)
+    assert recipe.add_rows(home, "whole", corrected).left_out == {"row_too_large": 2}
+
+    found = diff.diff(home, whole.reference, fewer.reference)
+    assert (found.removed, found.added, found.changed, found.unchanged) == (1, 0, 0, 4)
+
+    assert export.export_jsonl(whole, io.BytesIO(), limits) == export.export_csv(whole, io.BytesIO(), limits) == 5
+    assert [row.line for row in inspect.head(whole.path, 9, limits)] == [1, 2, 4, 5, 6]
+    assert [row.line for row in inspect.records(whole.path, {2, 3}, limits)] == [2]
+    assert inspect.search(whole.path, "long long", limits) == []
+    assert len(inspect.search(whole.path, "long long", DEFAULT)) == 1
+
+    home.settings.unlink()
+    with pytest.raises(DataError, match="under other data_limits") as error:
+        recipe.replay(home, made)
+    assert error.value.code == "not_reproduced"

@@ -17,6 +17,7 @@ from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
 from spool.data import inspect, keep, rejects
 from spool.data.inspect import Inspection
+from spool.data.limits import DEFAULT
 from spool.protocol import durable
 from spool.protocol.home import State
 
@@ -276,6 +277,16 @@ def test_a_version_that_a_job_waits_for_is_not_deleted(world: World) -> None:  #
 # ---- long work, and what is hostile
 
 
+def test_pages_read_under_the_limits_that_are_set(world: World) -> None:  # noqa: F811
+    add(world, "faq", FAQ.replace("Article 7 costs", "Article seven " + "so " * 500 + "costs"))
+    assert 9 in tab(world, "Rows", "faq").dataframe[0].value.index
+    durable.write_json(world.home.settings, {"data_limits": {"max_row_mb": 0.001}})
+    app = tab(world, "Rows", "faq")
+    assert app.dataframe[0].value.index.tolist() == [line for line in range(2, 42) if line != 9]
+    press(tab(world, "Findings", "faq"), "Leave these rows out")
+    assert newest(world).rows == 39
+
+
 def test_long_work_shows_a_sample_and_how_far_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     stored = add(world, "faq", FAQ)
     whole = inspect.look(world.home, stored.path)
@@ -346,8 +357,8 @@ def test_a_search_finds_text_in_any_case(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows: list[Any] = [{"text": "Straße"}, {"text": "STRASSE"}, {"text": ["deep", "strasse"]}, {"text": "x"}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [each["line"] for each in inspect.search(path, "strasse")] == [1, 2, 3]
-    assert inspect.search(path, " ") == []
+    assert [each["line"] for each in inspect.search(path, "strasse", DEFAULT)] == [1, 2, 3]
+    assert inspect.search(path, " ", DEFAULT) == []
 
 
 def packed(kind: str, text: str) -> bytes:

@@ -20,6 +20,7 @@ from spool.data.read import AS_FOUND, Dialect
 from spool.data.rows import Records, StoredRecords, key_of, layout_of, question_key
 from spool.data.steps import KeepUsable, dialect_of
 from spool.data.table import Record
+from spool.protocol import settings
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 
@@ -70,7 +71,8 @@ def diff(home: Home, before: str, after: str) -> Diff:
         DataError: a file cannot be read.
     """
     versions = [keep.find(home, reference) for reference in (before, after)]
-    old, new = (StoredRecords(each.path, _dialect(each, versions)) for each in versions)
+    limits = settings.load(home).data_limits
+    old, new = (StoredRecords(each.path, limits, _dialect(each, versions)) for each in versions)
     old_key, new_key = _keys(old, new)
     old_hashes, old_keys = _hashed(old, old_key)
     new_hashes, new_keys = _hashed(new, new_key)

@@ -6,6 +6,7 @@ import re
 from typing import Any, BinaryIO
 
 from spool.data.keep import Stored
+from spool.data.limits import Limits
 from spool.data.read import AS_FOUND, Dialect
 from spool.data.rows import StoredRecords, dump
 
@@ -14,21 +15,21 @@ _FORMULA = re.compile(r"[\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _NUMBER = re.compile(r"-\d+([.,]\d+)?")
 
 
-def export_jsonl(stored: Stored, out: BinaryIO, dialect: Dialect = AS_FOUND) -> int:
+def export_jsonl(stored: Stored, out: BinaryIO, limits: Limits, dialect: Dialect = AS_FOUND) -> int:
     """Writes one JSON object a line; gives the number of rows. Rows that cannot be read are not in it."""
     written = 0
-    for record in StoredRecords(stored.path, dialect)():
+    for record in StoredRecords(stored.path, limits, dialect)():
         out.write(dump(record.value, record.line) + b"\n")
         written += 1
     return written
 
 
-def export_csv(stored: Stored, out: BinaryIO, dialect: Dialect = AS_FOUND) -> int:
+def export_csv(stored: Stored, out: BinaryIO, limits: Limits, dialect: Dialect = AS_FOUND) -> int:
     """Writes CSV (UTF-8 with a mark for spreadsheets, all text quoted); gives the number of rows.
 
     The columns are those of all rows, so the file is read twice. Lists and objects become JSON text.
     """
-    source = StoredRecords(stored.path, dialect)
+    source = StoredRecords(stored.path, limits, dialect)
     columns: dict[str, None] = {}
     for record in source():
         columns.update(dict.fromkeys(record.value))

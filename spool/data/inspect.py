@@ -137,32 +137,32 @@ def row_view(
     return {**seen, "text": found.text, "tokens": _tokens(encoder, found)}
 
 
-def search(path: Path, text: str, most: int = 20, dialect: Dialect = AS_FOUND) -> list[dict[str, Any]]:
+def search(path: Path, text: str, limits: Limits, most: int = 20, dialect: Dialect = AS_FOUND) -> list[dict[str, Any]]:
     """The first rows that hold a text in any case: [{"line", "preview"}], where the preview is the text's surrounding.
 
     Raises:
         DataError: the file cannot be read.
     """
     wanted = text.casefold()
-    return list(islice(_hits(_records(path, dialect), wanted), most)) if wanted.strip() else []
+    return list(islice(_hits(_records(path, dialect, limits), wanted), most)) if wanted.strip() else []
 
 
-def head(path: Path, rows: int, dialect: Dialect = AS_FOUND) -> list[Record]:
+def head(path: Path, rows: int, limits: Limits, dialect: Dialect = AS_FOUND) -> list[Record]:
     """The first rows that can be read.
 
     Raises:
         DataError: the file cannot be read.
     """
-    return list(islice(_records(path, dialect), rows))
+    return list(islice(_records(path, dialect, limits), rows))
 
 
-def records(path: Path, lines: set[int], dialect: Dialect = AS_FOUND) -> list[Record]:
+def records(path: Path, lines: set[int], limits: Limits, dialect: Dialect = AS_FOUND) -> list[Record]:
     """The rows that start on these lines; those that cannot be read are missing.
 
     Raises:
         DataError: the file cannot be read.
     """
-    reading = Reading(path, dialect)
+    reading = Reading(path, dialect, limits)
     last = max(lines, default=0)
     rows: Iterator[Record] = (row for row in reading if isinstance(row, Record))
     if reading.source.kind == "file":  # else the next file's lines count from 1 again
@@ -290,8 +290,8 @@ def _tokens(encoder: Encoder, row: Encoded) -> list[dict[str, Any]]:
     return shown
 
 
-def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
-    return (row for row in Reading(path, dialect) if isinstance(row, Record))
+def _records(path: Path, dialect: Dialect, limits: Limits) -> Iterator[Record]:
+    return (row for row in Reading(path, dialect, limits) if isinstance(row, Record))
 
 
 def _hits(rows: Iterator[Record], wanted: str) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,10 @@ from typing import Any
 from spool.data import keep, mixing, rows, splitting, steps
 from spool.data.augment import augment
 from spool.data.keep import Origin, Stored
+from spool.data.limits import Limits
 from spool.data.read import AS_FOUND, Dialect
 from spool.data.rows import Records, StoredRecords
+from spool.protocol import settings
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 
@@ -81,8 +83,8 @@ def split(
         as `derive`; `cannot_split` where too little would be left on a side.
     """
     stored = keep.verified(home, reference)
-    settings = {"eval_fraction": eval_fraction, "eval_rows": eval_rows, "seed": seed, "by": by, "stratify": stratify}
-    step = {"step": "split", **settings, "format": format, "mapping": mapping or {}}
+    asked = {"eval_fraction": eval_fraction, "eval_rows": eval_rows, "seed": seed, "by": by, "stratify": stratify}
+    step = {"step": "split", **asked, "format": format, "mapping": mapping or {}}
     train, evaluation = (
         _made(home, f"{stored.name[:74]}-{side}", [stored], [*steps.reading(dialect), {**step, "side": side}])
         for side in ("train", "eval")
@@ -114,12 +116,13 @@ def _made(
     parsed = steps.parse_all(recipe)
     with keep.drafting(home) as folder:
         draft = folder / "data.jsonl"
-        sources, stream = _stream([parent.path for parent in parents], parsed)
+        sources, stream = _stream([parent.path for parent in parents], parsed, settings.load(home).data_limits)
         sha256 = _write(stream, draft)
         left_out = sum((source.left_out for source in sources), Counter())
         if again and sha256[:12] != again.version:
             message = (
-                f"the recipe of {again.reference} now makes {sha256[:12]}: it was made by another version of this app."
+                f"the recipe of {again.reference} now makes {sha256[:12]}: it was made by another version of this app, "
+                "or under other data_limits."
             )
             raise DataError(message, "Keep the bytes of the old one, or use the new one.", "not_reproduced")
         origin = Origin(
@@ -130,7 +133,7 @@ def _made(
         return keep.settle(home, name, draft, sha256, origin, newest=again is None)
 
 
-def _stream(paths: list[Path], recipe: list[steps.AnyStep]) -> tuple[list[StoredRecords], Records]:
+def _stream(paths: list[Path], recipe: list[steps.AnyStep], limits: Limits) -> tuple[list[StoredRecords], Records]:
     dialect = AS_FOUND
     if recipe and isinstance(recipe[0], steps.Read):
         dialect, recipe = recipe[0].dialect, recipe[1:]
@@ -144,15 +147,15 @@ def _stream(paths: list[Path], recipe: list[steps.AnyStep]) -> tuple[list[Stored
         raise DataError(message, hint, "bad_recipe")
     match first:
         case steps.Mix():
-            sources = [StoredRecords(paths[0], dialect), *map(StoredRecords, paths[1:])]
+            sources = [StoredRecords(paths[0], limits, dialect), *(StoredRecords(path, limits) for path in paths[1:])]
             stream = mixing.mix(sources, first)
         case steps.AddRows():
-            corrected = StoredRecords(paths[1])
+            corrected = StoredRecords(paths[1], limits)
             wrapped = (rows.wrapped(record)[0] for record in corrected())
-            sources = [StoredRecords(paths[0], dialect, [place for place in wrapped if place]), corrected]
+            sources = [StoredRecords(paths[0], limits, dialect, [place for place in wrapped if place]), corrected]
             stream = rows.add_rows(sources[0], corrected, first)
         case _:
-            sources = [StoredRecords(paths[0], dialect, _named_first(recipe))]
+            sources = [StoredRecords(paths[0], limits, dialect, _named_first(recipe))]
             stream = _applied(sources[0], first)
     for step in rest:
         stream = _applied(stream, step)

@@ -19,6 +19,7 @@ import orjson
 
 from spool.data.examples import MADE, MADE_OF, Example, original_question, question, question_number, to_example
 from spool.data.formats import SAMPLE_ROWS, Layout, recognise
+from spool.data.limits import Limits
 from spool.data.read import AS_FOUND, Dialect, iterate
 from spool.data.steps import AddRows, Cap, Dedupe, Drop, Edit, KeepUsable, Mask, Place, RowEdit, WithLayout
 from spool.data.table import Problem, Record, Table
@@ -38,12 +39,14 @@ class StoredRecords:
     """The rows of a stored file.
 
     Args:
+        limits: what reading it refuses (`data_limits` of the settings).
         dialect: how the file is read, where that is not found rightly.
         named: rows that a step edits, drops or replaces: where such a row cannot be read, an empty one stands for it.
     """
 
-    def __init__(self, path: Path, dialect: Dialect = AS_FOUND, named: Iterable[Place] = ()) -> None:
+    def __init__(self, path: Path, limits: Limits, dialect: Dialect = AS_FOUND, named: Iterable[Place] = ()) -> None:
         self.path = path
+        self.limits = limits
         self.dialect = dialect
         self.left_out: Counter[str] = Counter()
         """Rows that could not be read on the last walk, and files that could not, by the problem's code."""
@@ -53,7 +56,7 @@ class StoredRecords:
 
     def __call__(self) -> Iterator[Record]:
         self.left_out.clear()
-        for item in iterate(self.path, self.dialect):
+        for item in iterate(self.path, self.dialect, self.limits):
             if isinstance(item, Record):
                 yield item
             elif item.action == "dropped":

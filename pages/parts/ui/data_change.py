@@ -125,7 +125,8 @@ def _augment(chosen: Chosen, report: dict[str, Any]) -> None:
     if kind == "noise":
         step["typos"] = st.slider("Letters with an error", 0.01, 0.2, 0.03, 0.01, format="percent")
     try:
-        pairs = augment.preview(inspect.head(chosen.path, PREVIEWED_ROWS, chosen.reading.dialect), step)
+        first = inspect.head(chosen.path, PREVIEWED_ROWS, chosen.limits, chosen.reading.dialect)
+        pairs = augment.preview(first, step)
     except FinetunerError as error:
         st.caption(f":material/info: {md(error.message, 300)} {md(error.hint, 300)}")
         return

@@ -15,6 +15,7 @@ from pages.parts.ui.dataset import Chosen
 from spool.data import inspect, rejects
 from spool.data.export import export_csv, export_jsonl
 from spool.data.keep import Stored
+from spool.data.limits import Limits
 from spool.data.read import Dialect, iterate
 from spool.data.table import Problem, Record
 
@@ -92,7 +93,7 @@ def _downloads(chosen: Chosen, found: list[dict[str, Any]], report: dict[str, An
         if any(each["action"] == "dropped" for each in report["problems"]):
             st.download_button(
                 "rejects.jsonl",
-                lambda: b"".join(rejects.rejects(chosen.path, **how, unlearnable=unlearnable)),
+                lambda: b"".join(rejects.rejects(chosen.path, **how, limits=chosen.limits, unlearnable=unlearnable)),
                 f"{name}-rejects.jsonl",
                 "application/x-ndjson",
                 icon=":material/download:",
@@ -132,7 +133,8 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
     if not where:
         st.caption("These findings are about the whole file, not about one row.")
         return
-    records = inspect.records(chosen.path, {place["line"] for place in where}, chosen.reading.dialect)
+    lines = {place["line"] for place in where}
+    records = inspect.records(chosen.path, lines, chosen.limits, chosen.reading.dialect)
     rows = [editing.record_of(place, records) for place in where]
     columns = list(report["columns"])
     table = editing.table(rows, columns)
@@ -168,7 +170,8 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
 def _as_they_stand(chosen: Chosen, where: list[dict[str, Any]], records: list[Record]) -> None:
     """The text of picked rows that could not be read, to copy from: the editor has only empty cells for them."""
     unread = {place["line"] for place in where} - {record.line for record in records}
-    found = (row for row in iterate(chosen.path, chosen.reading.dialect) if isinstance(row, Problem)) if unread else ()
+    rows = iterate(chosen.path, chosen.reading.dialect, chosen.limits) if unread else iter(())
+    found = (row for row in rows if isinstance(row, Problem))
     texts = [preview.cell(row.raw) for row in islice((row for row in found if row.line in unread), SAID) if row.raw]
     if texts:
         st.code("\n".join(texts), language=None, wrap_lines=True)
@@ -176,7 +179,7 @@ def _as_they_stand(chosen: Chosen, where: list[dict[str, Any]], records: list[Re
 
 def first_rows(chosen: Chosen, columns: list[str]) -> pd.DataFrame:
     """The first rows as text, by line."""
-    return preview.rows(inspect.head(chosen.path, preview.ROWS, chosen.reading.dialect), columns)
+    return preview.rows(inspect.head(chosen.path, preview.ROWS, chosen.limits, chosen.reading.dialect), columns)
 
 
 def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
@@ -192,14 +195,16 @@ def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
         st.caption(f"The first {len(table):,} of {total:,} rows.")
     if chosen.stored and chosen.stored.size_bytes <= LARGEST_BYTES:
         with st.container(horizontal=True, gap="small"):
-            _export(chosen.stored, chosen.reading.dialect, "JSONL", export_jsonl)
-            _export(chosen.stored, chosen.reading.dialect, "CSV", export_csv)
+            _export(chosen, chosen.stored, "JSONL", export_jsonl)
+            _export(chosen, chosen.stored, "CSV", export_csv)
 
 
-def _export(stored: Stored, dialect: Dialect, kind: str, write: Callable[[Stored, BinaryIO, Dialect], int]) -> None:
+def _export(
+    chosen: Chosen, stored: Stored, kind: str, write: Callable[[Stored, BinaryIO, Limits, Dialect], int]
+) -> None:
     def data() -> bytes:
         out = io.BytesIO()
-        write(stored, out, dialect)
+        write(stored, out, chosen.limits, chosen.reading.dialect)
         return out.getvalue()
 
     name = f"{stored.name}-{stored.version}.{kind.lower()}"

@@ -83,7 +83,7 @@ def _toolbar(chosen: Chosen, view: dict[str, Any], place: str) -> None:
 
 
 def _hits(chosen: Chosen, wanted: str, go: Any) -> None:
-    found = inspect.search(chosen.path, wanted, dialect=chosen.reading.dialect)
+    found = inspect.search(chosen.path, wanted, chosen.limits, dialect=chosen.reading.dialect)
     if not found:
         st.caption(f"No row holds “{md(wanted, 60)}”.")
         return

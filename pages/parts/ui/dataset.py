@@ -11,6 +11,8 @@ from pages.parts.ui import frame
 from spool.data import inspect
 from spool.data.inspect import Inspection
 from spool.data.keep import Stored
+from spool.data.limits import Limits
+from spool.protocol import settings
 from spool.protocol.home import Home
 
 
@@ -41,6 +43,11 @@ class Chosen:
     @property
     def title(self) -> str:
         return self.stored.name if self.stored else f"{self.path.stem} (example)"
+
+    @property
+    def limits(self) -> Limits:
+        """What reading it refuses."""
+        return settings.load(self.home).data_limits
 
     def look_as_far_as_possible(self) -> tuple[Inspection, str]:
         """What is known, and why no tokens are counted although there is a model: then it is the model's fault."""
