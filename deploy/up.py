@@ -10,27 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
+
+from greet import greet
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 150  # a job that trains writes a checkpoint first
 
 
-def greet(port: int, web: "subprocess.Popen[bytes]") -> None:
-    """Waits for the web app, and runs its script once: until then Streamlit knows no page behind a deep link."""
-    base = f"http://127.0.0.1:{port}/_stcore"
-    for page in ("health", "script-health-check"):
-        while web.poll() is None:
-            try:
-                urllib.request.urlopen(f"{base}/{page}", timeout=30).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.2)
-    if web.poll() is None:
+def welcome(port: int, web: "subprocess.Popen[bytes]") -> None:
+    """Says where the web app is, once it is there."""
+    if greet(port, lambda: web.poll() is None):
         print(f"\n  Gemma Fine-Tuner: http://127.0.0.1:{port}   (Ctrl-C stops it)\n", flush=True)
 
 
@@ -49,7 +39,7 @@ def main() -> int:
         name: subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, start_new_session=True)
         for name, command in commands.items()
     }
-    threading.Thread(target=greet, args=(arguments.port, processes["web app"]), daemon=True).start()
+    threading.Thread(target=welcome, args=(arguments.port, processes["web app"]), daemon=True).start()
     while not stop and all(process.poll() is None for process in processes.values()):
         time.sleep(0.1)
     failed = [f"the {name} ended by itself (exit code {p.poll()})" for name, p in processes.items() if p.poll()]

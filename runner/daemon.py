@@ -23,6 +23,7 @@ from runner.gate import LOOK_S, Gate
 from runner.orders import Orders
 from runner.schedule import Schedule
 from runner.stall import Vigil
+from runner.notify import Notify
 from runner.watch import Wake, Watch
 from spool.protocol import durable, settings
 from spool.protocol.errors import SettingsError
@@ -65,6 +66,7 @@ class Daemon:
         network = settings.is_network_mount(home.incoming)
         self.settle_s = options.settle_s or (3.0 if network else 0.5)
         self.scan_s = options.scan_s or (5.0 if network else 2.0)
+        self.notify = Notify(os.environ)
         self.wake = Wake()
         self.watch = Watch(self.wake, [home.incoming, home.control])
         self.tokens = Tokens(home)
@@ -109,6 +111,7 @@ class Daemon:
             self._halt(error)
             soonest = self.scan_s
         self._heartbeat()
+        self.notify.alive(self.stopping)
         return soonest
 
     def _work(self) -> float:
@@ -222,8 +225,14 @@ class Daemon:
             "waiting_for": self.waiting_for,
         }
 
+    def _words(self, state: str) -> str:
+        if self.halted:
+            return f"halted, the queue is held: {self.halted['reason']}"
+        return f"{state}: job {self.running[0].job_id}" if self.running else self.waiting_for or state
+
     def _tell(self, state: str) -> None:
         self._told = self._status()
+        self.notify.tell(self._words(state), self.stopping)
         document = {
             "v": 1,
             "pid": os.getpid(),

@@ -26,6 +26,9 @@ log = logging.getLogger("runner")
 TRAINER = (sys.executable, "-m", "runner.child")
 CHECKER = (sys.executable, "-m", "runner.checking")
 
+OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""The daemon's line to systemd: a child that used it would speak for the daemon."""
+
 
 class Lock:
     """A lock file, and a folder with it: a file may be deleted and made anew under whoever holds it, a folder in use
@@ -147,14 +150,16 @@ def _start(
 
 
 def environment(home: Home) -> dict[str, str]:
-    """The daemon's environment plus: caches in the data home, no telemetry, unbuffered output."""
+    """The daemon's environment plus: caches in the data home, the hub token, no telemetry, unbuffered output."""
+    inherited = {name: value for name, value in os.environ.items() if name not in OURS_ALONE}
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(home.cache / "inductor"),
         "TRITON_CACHE_DIR": str(home.cache / "triton"),
         "UNSLOTH_COMPILE_LOCATION": str(home.cache / "unsloth"),
         "HF_HUB_CACHE": str(home.cache / "hub"),
         "TOKENIZERS_PARALLELISM": "false",
-        **os.environ,
+        **inherited,
+        **hub_token(),
         "PYTHONPATH": search_path(),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
@@ -162,6 +167,16 @@ def environment(home: Home) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "UNSLOTH_DISABLE_STATISTICS": "1",
     }
+
+
+def hub_token() -> dict[str, str]:
+    """HF_TOKEN from the service's credential `hf_token`, where it has one: the token lies in no file that others read."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    try:
+        token = (Path(folder) / "hf_token").read_text().strip() if folder else ""
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {"HF_TOKEN": token} if token else {}
 
 
 def oom_kills() -> int:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOMS = Path(__file__).resolve().parents[2]
@@ -21,7 +21,8 @@ def step_back(oom_score: int, niceness: int = 0) -> None:
         oom_score: 0 to 1000 (oom_score_adj of proc(5)); the daemon and the web app have 0.
         niceness: 0 to 19; Linux derives a process's disk priority from it too.
     """
-    os.nice(niceness)
+    with suppress(OSError):  # the web app's sandbox forbids it
+        os.nice(niceness)
     try:
         Path("/proc/self/oom_score_adj").write_text(str(oom_score))
     except OSError:
