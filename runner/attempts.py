@@ -55,6 +55,14 @@ def end(home: Home, job_id: str, number: int, outcome: str, **details: Any) -> N
     durable.write_json(path, record)
 
 
+def outcome(home: Home, job_id: str, number: int) -> str | None:
+    """How the attempt ended, as far as it has been told."""
+    try:
+        return (durable.read_json(_path(home, job_id, number)) or {}).get("outcome")
+    except ValueError:
+        return None
+
+
 def result_of(home: Home, job_id: str, number: int) -> dict[str, Any] | None:
     """The child's own last word, if it is about this attempt."""
     try:

@@ -46,6 +46,9 @@ def attempt(home: Home, token: Token, ending: Ending) -> None:
     if number == 0:  # it was claimed, and the runner died before the attempt began
         tokens.move(token, State.RUNNING, State.QUEUED)
         return
+    if attempts.outcome(home, job_id, number) == "interrupted":  # told already, or claimed anew and not begun
+        _back(home, token, "the runner ended before the next attempt began")
+        return
     result = attempts.result_of(home, job_id, number)
     code = ending.returncode
     if result and result["outcome"] == "finished":

@@ -18,13 +18,17 @@ from typing import Any
 
 from runner import attempts, conclude, launch
 from runner.accept import Intake
+from runner.card import Card
 from runner.conclude import Ending
 from runner.gate import LOOK_S, Gate
+from runner.notify import Notify
 from runner.orders import Orders
+from runner.reserve import Reserve
+from runner.retention import Retention
 from runner.schedule import Schedule
 from runner.stall import Vigil
-from runner.notify import Notify
 from runner.watch import Wake, Watch
+from spool.health.gpu import Gpu
 from spool.protocol import durable, settings
 from spool.protocol.errors import SettingsError
 from spool.protocol.home import Home, State
@@ -37,6 +41,19 @@ log = logging.getLogger("runner")
 EXIT_LOCKED = 75
 EXIT_CONFIG = 78
 VERSION = "0.1.0"
+
+
+SWEEP_S = 0.05
+"""How long one look may spend on removing what nobody needs any more."""
+
+
+class Halt(Exception):
+    """A fault of the machine: the queue is held, and asked again at each scan until it is gone."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,9 @@ class Daemon:
         self.gate = Gate(home, started_in, checker)
         self.orders = Orders(home, self._cancel)
         self.schedule = Schedule(home, options, self.orders)
+        self.card = Card(home, Gpu(), options.gpu_foreign_gb)
+        self.reserve = Reserve(home, options.reserve_mb * 1_000_000)
+        self.retention = Retention(home, options, started_in=started_in)
         self.gpu_lock = launch.Lock(home.gpu_lock, home.state(State.RUNNING))
         self.running: Running | None = None
         self.stopping = False
@@ -84,6 +104,7 @@ class Daemon:
         self._reconciled = False
         self._next_heartbeat = 0.0
         self._recovered = False
+        self._begun = False
         self._told: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -91,7 +112,6 @@ class Daemon:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that a child's end wakes the wait
         self.wake.on_signals()
-        self.orders.begin()
         while not (self.stopping and self.running is None and self.gate.child is None):
             self.wake.wait(self.tick())
         self.watch.stop()
@@ -107,7 +127,7 @@ class Daemon:
             if self.halted:
                 log.info("the fault is gone, going on")
             self.halted = None
-        except OSError as error:
+        except (OSError, Halt) as error:
             self._halt(error)
             soonest = self.scan_s
         self._heartbeat()
@@ -125,6 +145,7 @@ class Daemon:
         young = self._scan()  # before a job is started: it may just have been queued, and be asked to hold
         self.gate.start()
         self._start_next()
+        self.retention.sweep(SWEEP_S)
         soonest = min(self.scan_s, self.options.heartbeat_s)
         if young is not None:
             soonest = min(soonest, young)
@@ -138,6 +159,10 @@ class Daemon:
         """Looks through incoming/ and control/. The folders are the truth, an event only made it happen sooner."""
         self.home.create()
         self.watch.ensure()
+        self.reserve.ensure()
+        if not self._begun:
+            self.orders.begin()
+            self._begun = True
         if not self._recovered:
             self.intake.recover()
             self._recovered = True
@@ -169,8 +194,15 @@ class Daemon:
                 conclude.attempt(self.home, orphan, Ending())
             self._reconciled = True
         self.waiting_for = self.schedule.why_not()
+        if not self.reserve.whole:
+            self.waiting_for = "the disk is nearly full: no job starts before there is room for the reserve again"
         token = None if self.waiting_for else self.schedule.next()
-        if token is not None:
+        if token is None:
+            return
+        if lost := self.card.fault():
+            raise Halt("gpu_lost", lost)
+        self.waiting_for = self.card.busy()
+        if self.waiting_for is None:
             self._start(token)
 
     def _start(self, token: Token) -> None:
@@ -187,16 +219,24 @@ class Daemon:
     def _reap(self) -> None:
         if self.running and self.running.child.poll():
             child, vigil = self.running.child, self.running.vigil
-            ending = Ending(child.returncode, child.killed_for_memory(), vigil.why)
+            lost = self.card.fault() is not None
+            ending = Ending(child.returncode, child.killed_for_memory(), vigil.why, lost)
             conclude.attempt(self.home, self.running.token, ending)
             self.running = None
 
-    def _halt(self, error: OSError) -> None:
+    def _halt(self, error: OSError | Halt) -> None:
+        if isinstance(error, Halt):
+            if self.halted is None:
+                log.error("halted, the queue is held: %s", error.reason)
+            self.halted = {"code": error.code, "reason": error.reason}
+            return
         name = errno.errorcode.get(error.errno or 0, "error")
         reason = f"{error.strerror or error} ({name}) at {error.filename or 'the data home'}"
         if self.halted is None:
             log.error("halted, the queue is held: %s", reason, exc_info=True)
         self.halted = {"code": name.lower(), "reason": reason}
+        if self.reserve.helps(error):
+            self.reserve.release()
         # what was taken and not committed, or claimed and not started, is put right first
         self._recovered = self._reconciled = False
 
@@ -228,7 +268,7 @@ class Daemon:
     def _words(self, state: str) -> str:
         if self.halted:
             return f"halted, the queue is held: {self.halted['reason']}"
-        return f"{state}: job {self.running[0].job_id}" if self.running else self.waiting_for or state
+        return f"{state}: job {self.running.token.job_id}" if self.running else self.waiting_for or state
 
     def _tell(self, state: str) -> None:
         self._told = self._status()

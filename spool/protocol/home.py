@@ -89,11 +89,6 @@ class Run:
         return self.log if self.log.exists() or not self.check_log.exists() else self.check_log
 
     @property
-    def pulse(self) -> Path:
-        """Empty; its time of change is the training's last sign of life."""
-        return self.root / "pulse"
-
-    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -9,10 +9,36 @@ from tests.faults.box import Late, Process, fresh_box, wait_until
 from tests.faults.life import drive, fill
 from tests.faults.oracle import Oracle
 
-CHANGING = (
-    "rename renameat renameat2 link linkat symlink openat write pwrite64 fsync fdatasync mkdir mkdirat rmdir unlink "
-    "unlinkat ftruncate flock fcntl vfork fork clone clone3 wait4 waitid kill chmod fchmod"
-).split()
+CHANGING = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "openat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "unlink",
+    "unlinkat",
+    "ftruncate",
+    "flock",
+    "fcntl",
+    "vfork",
+    "fork",
+    "clone",
+    "clone3",
+    "wait4",
+    "waitid",
+    "kill",
+    "chmod",
+    "fchmod",
+]
 """What may change the state of the spool, of a lock or of a child. openat counts where it creates or writes."""
 
 FAILING = ("rename", "openat", "write", "fsync", "mkdir", "unlink", "rmdir", "ftruncate")

@@ -29,7 +29,9 @@ def ask(field: Field, prefix: str) -> Any:
     value = _DRAWN[field.kind](field, f"{prefix}{field.pointer}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if field.nullable and not field.auto and field.default is not None:  # emptied or switched off: that is null, not the default
+    if (
+        field.nullable and not field.auto and field.default is not None
+    ):  # emptied or switched off: that is null, not the default
         return UNSET if value in (field.default, {}) else value
     return UNSET if value == field.default or value is None or value == "" else value
 
