@@ -1,7 +1,11 @@
-"""Bringing a base model from the Hugging Face Hub into the cache, with errors that say what to do."""
+"""Bringing a base model from the Hugging Face Hub into the cache, whole, with errors that say what to do."""
 
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from runner.checkpoint import sha256
 from spool.protocol.errors import ModelError
 
 FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "LICENSE*", "README.md"]
@@ -16,41 +20,111 @@ TOKENIZER_FILES = [
 ]
 """What `spool.data.chat.Encoder` reads: some ten megabytes, where the weights have gigabytes."""
 
+WHOLE = "whole"
+"""Beside a model's snapshots: WHOLE-COMMIT says that the weights' hashes have been compared once."""
 
-def fetch(hub_id: str, files: list[str] = FILES) -> tuple[Path, str]:
+
+def fetch(
+    hub_id: str,
+    files: list[str] = FILES,
+    pulse: Callable[[], None] = lambda: None,
+    revision: str | None = None,
+) -> tuple[Path, str]:
     """(folder, commit) of a hub model, downloaded or from the cache. The token comes from HF_TOKEN.
 
     Args:
         files: patterns of what is fetched: FILES, or TOKENIZER_FILES.
+        pulse: called as bytes arrive.
+        revision: the commit an earlier attempt has used; without it, that of the main branch now.
 
     Raises:
-        ModelError: model_gated, model_missing, no_network or no_safetensors.
+        ModelError: model_gated, token_rejected, model_missing, no_safetensors, disk_full, hub_error; no_network and
+            hub_busy pass by themselves and are worth trying again.
     """
     import httpx
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from tqdm import tqdm
 
+    class Beat(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            pulse()
+            return super().update(n)
+
+    if revision:
+        known = Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}")
+        folder = known / "snapshots" / revision
+        if (known / f"{WHOLE}-{revision}").exists() and list(folder.glob("*.safetensors")):
+            return folder, revision
     try:
-        info = HfApi().model_info(hub_id)
+        info = HfApi().model_info(hub_id, revision=revision, files_metadata=True)
         commit = str(info.sha)
         if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
             raise ModelError(f"{hub_id} has no safetensors weights.", "Choose another copy of it.", "no_safetensors")
-        folder = Path(snapshot_download(hub_id, revision=commit, allow_patterns=files))
-    except GatedRepoError:
-        hint = f"Open https://huggingface.co/{hub_id}, accept its terms, and set HF_TOKEN for the runner."
-        raise ModelError(f"{hub_id} is gated: its terms must be accepted first.", hint, "model_gated") from None
-    except RepositoryNotFoundError:
-        hint = "Check the spelling; a private model needs HF_TOKEN set for the runner."
-        raise ModelError(f"the hub knows no model {hub_id!r}.", hint, "model_missing") from None
-    except (httpx.TransportError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, HfHubHTTPError):
-            raise ModelError(f"the hub answered: {str(error).splitlines()[0]}", "Retry later.", "hub_error") from None
-        hint = "Check the network, or use a model under models/."
-        raise ModelError(f"the hub cannot be reached to fetch {hub_id}.", hint, "no_network") from None
+        folder = Path(snapshot_download(hub_id, revision=commit, allow_patterns=files, tqdm_class=Beat))
+        _verify(hub_id, folder, info.siblings or [], pulse)
+    except (httpx.HTTPError, OSError, RuntimeError) as error:
+        raise _in_words(hub_id, error) from None
     return folder, commit
+
+
+def _verify(hub_id: str, folder: Path, siblings: list[Any], pulse: Callable[[], None]) -> None:
+    """Compares sizes, and once for each commit the hashes that the hub states. What differs is removed.
+
+    Raises:
+        ModelError: hub_busy; the next try fetches the damaged file again.
+    """
+    proof = folder.parent.parent / f"{WHOLE}-{folder.name}"
+    weights = False
+    for file in siblings:
+        path = folder / file.rfilename
+        if not path.exists():
+            continue
+        weights |= path.suffix == ".safetensors"
+        stated = getattr(file.lfs, "sha256", None) if file.lfs else None
+        whole = file.size is None or path.stat().st_size == file.size
+        if whole and stated and not proof.exists():
+            pulse()
+            whole = sha256(path) == stated
+        if not whole:
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            proof.unlink(missing_ok=True)
+            raise ModelError(f"{file.rfilename} of {hub_id} arrived damaged.", "It is fetched again.", "hub_busy")
+    if weights:
+        proof.touch()
+
+
+def _in_words(hub_id: str, error: Exception) -> ModelError:
+    """What stopped a download, by the first of its causes that says it."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some space (`finetuner doctor` shows what uses it), then retry."
+            return ModelError(f"the disk is full: {hub_id} could not be stored.", hint, "disk_full")
+        if isinstance(cause, GatedRepoError):
+            hint = f"Open https://huggingface.co/{hub_id}, accept its terms, and set HF_TOKEN for the runner."
+            return ModelError(f"{hub_id} is gated: its terms must be accepted first.", hint, "model_gated")
+        if isinstance(cause, RepositoryNotFoundError | RevisionNotFoundError):
+            hint = "Check the spelling; a private model needs HF_TOKEN set for the runner."
+            return ModelError(f"the hub knows no model {hub_id!r}.", hint, "model_missing")
+        if status in (401, 403):
+            hint = "Make a new token that may read it at https://huggingface.co/settings/tokens and set it as HF_TOKEN."
+            return ModelError(f"the hub did not accept the token for {hub_id} ({status}).", hint, "token_rejected")
+        if status == 429 or (status or 0) >= 500:
+            return ModelError(f"the hub is busy ({status}) and did not send {hub_id}.", "Retry later.", "hub_busy")
+        if status:
+            return ModelError(f"the hub answered: {str(cause).splitlines()[0]}", "Retry later.", "hub_error")
+        if "Consistency check failed" in str(cause):
+            return ModelError(f"the download of {hub_id} broke off.", "It is fetched again.", "hub_busy")
+    hint = "Check the network, or use a model under models/."
+    return ModelError(f"the hub cannot be reached to fetch {hub_id}.", hint, "no_network")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what it was raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

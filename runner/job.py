@@ -91,7 +91,7 @@ class Attempt:
     def pulse(self) -> None:
         """A sign of life: the daemon ends a training whose runs/ID/pulse does not change for limits.stall_minutes.
 
-        Costs next to nothing and may be called as often as one likes, from one thread.
+        Costs next to nothing and may be called as often as one likes.
         """
         now = time.monotonic()
         if now - self._pulsed >= self.PULSE_S:

@@ -122,7 +122,9 @@ def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
     folder, revision = model.folder, None
     if folder is None:
         attempt.phase(f"fetching {spec.model}")
-        folder, revision = fetch.fetch(spec.model)
+        pinned = durable.read_json(attempt.run.base) or {}  # the main branch may have moved between two attempts
+        folder, revision = fetch.fetch(spec.model, pulse=attempt.pulse, revision=pinned.get("revision"))
+        durable.write_json(attempt.run.base, {"revision": revision})
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise FinetunerError(f"{folder} has no safetensors weights.", "Choose another copy.", "no_safetensors")

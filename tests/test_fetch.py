@@ -15,7 +15,8 @@ import sys
 from runner.fetch import FILES, TOKENIZER_FILES, fetch
 from spool.protocol.errors import ModelError
 try:
-    folder, commit = fetch(sys.argv[1], TOKENIZER_FILES if sys.argv[2:] else FILES)
+    revision = next((word for word in sys.argv[2:] if len(word) == 40), None)
+    folder, commit = fetch(sys.argv[1], TOKENIZER_FILES if "tokenizer" in sys.argv else FILES, revision=revision)
     print("ok", commit, sorted(p.name for p in folder.iterdir()))
 except ModelError as error:
     print(error.code, error.message, error.hint)
@@ -29,6 +30,10 @@ def hub(tiny_gemma: Path) -> Iterator[Hub]:
         hub.repos = {
             "models/org/tiny": Repo({"main": files}),
             "models/org/gated": Repo({"main": files}, refuses=(403, "GatedRepo")),
+            "models/org/refused": Repo({"main": files}, refuses=(403, "")),
+            "models/org/tired": Repo({"main": files}, refuses=(503, "")),
+            "models/org/asked": Repo({"main": files}, refuses=(429, "")),
+            "models/org/teapot": Repo({"main": files}, refuses=(418, "")),
         }
         yield hub
 
@@ -72,3 +77,39 @@ def test_what_the_hub_refuses_is_said_in_words(hub: Hub, tmp_path: Path) -> None
     assert fetched(hub.endpoint, "org/absent", tmp_path).startswith("model_missing the hub knows no model 'org/absent'")
     assert fetched(hub.endpoint, "org/gated", tmp_path).startswith("model_gated org/gated is gated")
     assert fetched("http://127.0.0.1:9", "org/tiny", tmp_path).startswith("no_network the hub cannot be reached")
+
+
+def test_each_refusal_has_its_code_and_only_some_pass_by_themselves(hub: Hub, tmp_path: Path) -> None:
+    for name, code in (("refused", "token_rejected"), ("tired", "hub_busy"), ("asked", "hub_busy")):
+        assert fetched(hub.endpoint, f"org/{name}", tmp_path).startswith(f"{code} the hub")
+    assert fetched(hub.endpoint, "org/teapot", tmp_path).startswith("hub_error the hub answered")
+
+
+def test_weights_that_arrive_damaged_are_not_used_and_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    repo = hub.repos["models/org/tiny"]
+    repo.damaged = {"model.safetensors"}
+    told = fetched(hub.endpoint, "org/tiny", tmp_path)
+    assert told.startswith("hub_busy model.safetensors of org/tiny arrived damaged")
+    assert not list(tmp_path.rglob("model.safetensors"))
+    repo.damaged = set()
+    assert fetched(hub.endpoint, "org/tiny", tmp_path).startswith("ok")
+    whole = next(tmp_path.rglob("model.safetensors"))
+    assert whole.read_bytes() == files(hub)["model.safetensors"]
+    whole.resolve().write_bytes(b"cut")
+    assert fetched(hub.endpoint, "org/tiny", tmp_path).startswith("hub_busy")
+
+
+def test_a_second_attempt_uses_the_commit_of_the_first_and_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
+    assert fetched(hub.endpoint, "org/tiny", tmp_path, COMMIT).startswith(f"ok {COMMIT}")
+    assert fetched("http://127.0.0.1:9", "org/tiny", tmp_path, COMMIT).startswith(f"ok {COMMIT}")
+
+
+def test_a_full_disk_is_not_called_a_lost_network() -> None:
+    import errno
+
+    from runner.fetch import _in_words
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    lost = FileNotFoundError("cannot find the file locally")
+    lost.__cause__ = full
+    assert [_in_words("org/tiny", error).code for error in (full, lost)] == ["disk_full", "disk_full"]

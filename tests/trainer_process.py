@@ -41,7 +41,7 @@ class Watched(Attempt):
 def obey(order: dict[str, Any]) -> dict[str, Any]:
     home = Home.at(order["home"])
     stop = StopRequest(home, order["job"])
-    stop.LEAVE_S = 600
+    stop.LEAVE_S = 86_400  # this process lives on
     stop.listen()
     attempt = Watched(home, order["job"], order["attempt"], stop)
     attempt.stop_at, attempt.kill_at = order.get("stop_at"), order.get("kill_at")

@@ -89,6 +89,11 @@ class Run:
         return self.log if self.log.exists() or not self.check_log.exists() else self.check_log
 
     @property
+    def base(self) -> Path:
+        """The commit of a base model from the hub, so that every attempt trains the same one."""
+        return self.root / "base.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
