@@ -2,22 +2,100 @@
 
 Run as: python tests/trainer_process.py        (one order a line on stdin, one answer a line on file descriptor 3)
 
-An order: home, job, attempt, and at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left
-as by SIGKILL (`kill_at`).
+An order: home, job, attempt; at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left as by
+SIGKILL (`kill_at`); from which batch on the loss is NaN (`nan_from`).
 """
 
 import gc
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from runner.child import perform
 from runner.job import Attempt, Stopped, StopRequest, explain
+from spool.protocol import durable, metrics
 from spool.protocol.home import Home
+from spool.protocol.parse import parse_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class TrainerProcess:
+    """The test's side: jobs that lie ready in one home, and attempts at them."""
+
+    def __init__(self, home: Home, model: Path) -> None:
+        self.home = home
+        shutil.copytree(model, home.models / "tiny")
+        self.jobs = 0
+        answers, writer = os.pipe()
+        self.log = home.root / "trainer_process.log"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", f'exec "$@" 3>&{writer} {writer}>&-', "-", sys.executable, __file__],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "UNSLOTH_COMPILE_LOCATION": str(home.cache / "unsloth"),
+                    "HF_HUB_OFFLINE": "1",
+                },
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                pass_fds=[writer],
+            )
+        os.close(writer)
+        self.answers = os.fdopen(answers)
+
+    def job(self, **spec: Any) -> str:
+        """A job's folder with its spec, as acceptance leaves it."""
+        self.jobs += 1
+        job_id = f"{self.jobs:026d}"
+        document = {"schema": 1, "model": "tiny", "dataset": "examples/support_tickets.jsonl", **spec}
+        run = self.home.run(job_id)
+        run.root.mkdir()
+        durable.write_json(run.spec, {**parse_spec(json.dumps(document).encode()).to_json(), "name": job_id})
+        return job_id
+
+    def copy(self, job_id: str) -> str:
+        """The same job in the state that it is in, under another id."""
+        self.jobs += 1
+        twin = f"{self.jobs:026d}"
+        shutil.copytree(self.home.run(job_id).root, self.home.run(twin).root)
+        return twin
+
+    def attempt(self, job_id: str, number: int = 1, **order: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        order = {"home": str(self.home.root), "job": job_id, "attempt": number, **order}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        answer = self.answers.readline()
+        assert answer, self.log.read_text()[-3000:]
+        return json.loads(answer)
+
+    def learned(self, job_id: str) -> tuple[bytes, dict[Any, Any]]:
+        """The adapter's bytes and the curves: two jobs that learned the same are equal in both."""
+        run = self.home.run(job_id)
+        rows = metrics.one_line(metrics.read(run.metrics))
+        curves = {(row["step"], "eval_loss" in row): row.get("loss", row.get("eval_loss")) for row in rows}
+        return (run.exports / "adapter" / "adapter_model.safetensors").read_bytes(), curves
+
+    def notes(self, job_id: str) -> list[str]:
+        return [row["words"] for row in metrics.read(self.home.run(job_id).events) if row.get("event") == "note"]
+
+    def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.answers.close()
 
 
 class Killed(BaseException):
@@ -34,8 +112,23 @@ class Watched(Attempt):
         self.pulses += 1
         if self.pulses == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
         if self.pulses == self.kill_at:
             raise Killed
+
+
+def spoil(batch: int) -> None:
+    """From this batch on the next trainer's loss is NaN."""
+    from runner import trainer
+
+    class Spoilt(trainer.Trainer):
+        batches = 0
+
+        def compute_loss(self, *values: Any, **named: Any) -> Any:
+            self.batches += 1
+            return super().compute_loss(*values, **named) * (float("nan") if self.batches >= batch else 1.0)
+
+    trainer.Trainer = Spoilt  # type: ignore[misc]
 
 
 def obey(order: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +140,11 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     attempt.stop_at, attempt.kill_at = order.get("stop_at"), order.get("kill_at")
     began = time.perf_counter()
     answer: dict[str, Any] = {"outcome": "finished"}
+    if order.get("nan_from"):
+        from runner import trainer
+
+        kept = trainer.Trainer
+        spoil(order["nan_from"])
     try:
         answer["result"] = perform(attempt)
     except Stopped:
@@ -56,6 +154,8 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         traceback.print_exc()
         answer |= {"outcome": "failed", "error": explain(error, "unexpected", "", "")}
+    if order.get("nan_from"):
+        trainer.Trainer = kept
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.collect()
     return {**answer, "pulses": attempt.pulses, "seconds": round(time.perf_counter() - began, 2)}
