@@ -255,11 +255,11 @@ class Intake:
         try:
             durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
             durable.write_new(folder / "reason.json", durable.to_bytes(reason))
+            durable.sync(folder, self.home.rejected)
             durable.move(path, folder / "dropped.json")
         except OSError:
             discard_uncommitted(folder)
             raise
-        durable.sync(self.home.rejected)
         log.info("rejected %s %r: %s", job_id, dropped_name, first)
 
     def _id_for(self, name: str) -> str:

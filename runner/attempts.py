@@ -23,6 +23,7 @@ def begin(home: Home, job_id: str) -> int:
     """Writes the record of a new attempt and gives its number, from 1."""
     run = home.run(job_id)
     run.attempts.mkdir(exist_ok=True)
+    durable.sync(run.root)
     number = len(attempt_files(home, job_id)) + 1
     record = {
         "attempt": number,
