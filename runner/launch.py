@@ -62,11 +62,13 @@ class Lock:
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(folder)
             self._lock.release()
             self._held.clear()
-            return False
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
         self.fds = (self._held[-1], folder)
         return True
 
