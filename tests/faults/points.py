@@ -143,7 +143,7 @@ def _life(inject: str, bug: str | None) -> tuple[bool, list[str]]:
         if "INJECTED" in _text(daemon) and "fsync" in inject and "error" in inject:
             wrong += retried_fsyncs(_text(daemon))
         if wrong:
-            wrong.append(f"runner.log: {box.log.read_text()[-1500:]}")
+            wrong.append(f"runner.log: {box.log.read_text()[-2500:]}")
     return reached, wrong
 
 
@@ -173,7 +173,7 @@ def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bo
             wrong.append(f"I5: {late} (status {box.status()})")
         wrong += oracle.verdict()
         if wrong:
-            wrong.append(f"runner.log: {box.log.read_text()[-1500:]}")
+            wrong.append(f"runner.log: {box.log.read_text()[-2500:]}")
     return reached, wrong
 
 
