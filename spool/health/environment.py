@@ -1,4 +1,4 @@
-"""Whether this Python can train: its version, the installed packages against the pins, torch's build, the GPU."""
+"""Whether this Python can train: its version, the installed packages against the pins, torch's build."""
 
 import re
 import sys
@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from spool.health.finding import Finding
-from spool.health.gpu import Gpu
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHONS = ((3, 11), (3, 12))
 TRAINING = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "unsloth", "unsloth_zoo")
 OTHERS = ("tokenizers", "streamlit", "altair", "pandas", "orjson", "pydantic", "watchdog", "filelock", "nvidia-ml-py")
-GIB = 1 << 30
 
 Build = Literal["cpu", "gpu"]
 
 
-def examine(gpu: Gpu, job_runs: bool) -> list[Finding]:
+def examine() -> list[Finding]:
     build = torch_build()
-    return [_python(), *packages(build), *_traps(build), *_gpu(gpu, build, job_runs)]
+    return [_python(), *packages(build), *_traps(build)]
 
 
 def torch_build(folder: Path | None = None) -> Build | None:
@@ -98,29 +96,3 @@ def _traps(build: Build | None) -> list[Finding]:
     names = " and ".join(present)
     message = f"{names} beside a CPU build of torch: `import unsloth` will fail."
     return [Finding("packages", "fail", message, f"Run `{sys.executable} -m pip uninstall -y {' '.join(present)}`.")]
-
-
-def _gpu(gpu: Gpu, build: Build | None, job_runs: bool) -> list[Finding]:
-    card = gpu.describe()
-    if not card:
-        why = f" ({gpu.problem})" if gpu.problem else ""
-        message = f"no GPU to be seen{why}: training will run on the CPU."
-        if build != "gpu":
-            return [Finding("gpu", "ok", message)]
-        cure = (
-            "If there is one: see `nvidia-smi`, the driver, CUDA_VISIBLE_DEVICES, and that the container was given it."
-        )
-        return [Finding("gpu", "warn", message, cure)]
-    total, free = card.get("mem_total_bytes", 0), card.get("mem_free_bytes", 0)
-    message = f"{card.get('name', 'a GPU')}, driver {card.get('driver', 'unknown')}"
-    message += f", {free / GIB:.1f} of {total / GIB:.1f} GiB free."
-    findings = [Finding("gpu", "ok", message)]
-    if build == "cpu":
-        cure = "Remove .venv, install a CUDA torch in a new one, then run `make setup`."
-        findings.append(Finding("gpu", "warn", "torch is a CPU build: training will not use the GPU.", cure))
-    others = card.get("processes") or []
-    if others and not job_runs:
-        pids = ", ".join(str(process["pid"]) for process in others[:5])
-        message = f"{len(others)} other process(es) hold memory of the card (pid {pids})."
-        findings.append(Finding("gpu", "warn", message, "End them, or jobs may run out of memory."))
-    return findings

@@ -53,13 +53,17 @@ def program(pid: int) -> str:
 
 def user(pid: int) -> str | None:
     try:
-        uid = (PROC / str(pid)).stat().st_uid
+        number = uid(pid)
     except OSError:
         return None
+    return name_of(number)
+
+
+def name_of(number: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        return f"uid {uid}"
+        return f"uid {number}"
 
 
 def state(pid: int) -> str | None:
@@ -78,8 +82,8 @@ def command(pid: int) -> list[str]:
     return _words(pid)
 
 
-def open_files(pid: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(what the link says, (device, inode)) of each descriptor.
+def links(pid: int) -> Iterator[tuple[str, str]]:
+    """(number, what it leads to) of each descriptor.
 
     Raises:
         PermissionError: another user's process.
@@ -87,10 +91,19 @@ def open_files(pid: int) -> Iterator[tuple[str, tuple[int, int]]]:
     folder = PROC / str(pid) / "fd"
     for name in os.listdir(folder):
         try:
-            info = os.stat(folder / name)
-            yield os.readlink(folder / name), (info.st_dev, info.st_ino)
+            yield name, os.readlink(folder / name)
         except FileNotFoundError:
             continue
+
+
+def watches(pid: int, fd: str) -> int:
+    """How many files an inotify descriptor watches."""
+    return _text(PROC / str(pid) / "fdinfo" / fd).count("inotify wd:")
+
+
+def uid(pid: int) -> int:
+    """Raises FileNotFoundError: it has ended."""
+    return (PROC / str(pid)).stat().st_uid
 
 
 def all_pids() -> list[int]:
@@ -113,12 +126,12 @@ def _ours(home: Home, pid: int, locks: set[tuple[int, int]]) -> bool | None:
     words = _words(pid)
     named = str(home.root) in words and any(word.startswith("runner.") for word in words)
     try:
-        return any(key in locks for _, key in open_files(pid))
+        return any(_key(PROC / str(pid) / "fd" / fd) in locks for fd, _ in links(pid))
     except FileNotFoundError:
         return False
     except PermissionError:  # another user's: what it calls itself must do, if it is the runner's user who says so
         try:
-            return True if named and (PROC / str(pid)).stat().st_uid == home.states.stat().st_uid else None
+            return True if named and uid(pid) == home.states.stat().st_uid else None
         except OSError:
             return None
 
