@@ -77,9 +77,9 @@ copy_code() {
   mkdir -p "$root$prefix"
   local name
   for name in $CODE; do
-    rm -rf "${root:?}${prefix:?}/$name.new"
+    rm -rf "$root${prefix:?}/$name.new"
     cp -R "$source_dir/$name" "$root$prefix/$name.new"
-    rm -rf "${root:?}${prefix:?}/$name"
+    rm -rf "$root${prefix:?}/$name"
     mv "$root$prefix/$name.new" "$root$prefix/$name"
   done
   find "$root$prefix" -path "$root$prefix/.venv" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -169,14 +169,14 @@ remove() {
   if [ -e "$root$prefix/.git" ]; then
     say "$prefix is a working copy: left as it is"
   elif grep -qs '^name = "gemma-finetuner"' "$root$prefix/pyproject.toml"; then
-    rm -rf "${root:?}${prefix:?}"
+    rm -rf "$root${prefix:?}"
   fi
   if has_systemd; then systemctl daemon-reload; fi
   if [ "$purge" = no ]; then
     say "removed. The jobs, models and datasets stay in $home; --uninstall --purge --home $home deletes them."
     return
   fi
-  if [ -d "$root$home/spool/state" ]; then rm -rf "${root:?}${home:?}"; else say "$home is no data home: left as it is"; fi
+  if [ -d "$root$home/spool/state" ]; then rm -rf "$root${home:?}"; else say "$home is no data home: left as it is"; fi
   if [ -z "$root" ]; then
     userdel finetuner-web 2>/dev/null || true
     userdel finetuner 2>/dev/null || true

@@ -172,7 +172,7 @@ def environment(home: Home) -> dict[str, str]:
 
 
 def hub_token() -> dict[str, str]:
-    """HF_TOKEN from the service's credential `hf_token`, where it has one: the token lies in no file that others read."""
+    """HF_TOKEN from the credential `hf_token` of the service, where it has one; it lies in no file that others read."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     try:
         token = (Path(folder) / "hf_token").read_text().strip() if folder else ""

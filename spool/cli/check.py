@@ -1,6 +1,7 @@
 """`finetuner check`: the data doctor at the command line. Needs no runner; without a model no tokens are counted."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
         arguments.max_length,
         dialect=dialect,
         limits=limits,
-        cache=home.tokens if home.root.is_dir() else None,
+        cache=home.tokens if os.access(home.tokens if home.tokens.is_dir() else home.root, os.W_OK) else None,
         say=silent if arguments.json or not sys.stderr.isatty() else progress,
     ).to_json()
     if arguments.rejects:
