@@ -185,7 +185,7 @@ class Intake:
             unresolved = resolve.problems(spec, self.places)
             if unresolved:
                 text = parse.decode(data)
-                raise SpecError([parse.placed(problem, text) for problem in unresolved])
+                raise SpecError(parse.placed(unresolved, text))
             self._claim_submission(spec, job_id)
         except SpecError as error:
             self._reject(path, job_id, note, error.problems)
