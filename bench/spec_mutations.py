@@ -121,7 +121,7 @@ def small(value: Any) -> bool:
 
 
 def misspelt(chance: random.Random, name: str) -> str:
-    at = chance.randrange(len(name))
+    at = chance.randrange(len(name) + 1)
     return chance.choice(
         [name[:at] + name[at + 1 :], name + chance.choice("sx_"), name.upper(), name[:at] + "é" + name[at:]]
     )

@@ -4,17 +4,20 @@ A drop is taken by one rename to accepting/ID.json and committed by one rename o
 a crash leaves between the two is finished at the next start, under the same id.
 """
 
+import errno
+import hashlib
 import logging
 import os
-import pwd
 import re
 import stat
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from runner import rejection, taking
+from runner.rejection import user_name
+from runner.room import Room
 from spool.protocol import durable, parse, resolve
 from spool.protocol.errors import Problem, SpecError
 from spool.protocol.home import Home, State
@@ -23,25 +26,41 @@ from spool.protocol.spec import JobSpec
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid, mint
 
+__all__ = ["Intake", "user_name"]
+
 log = logging.getLogger("runner")
 
-LITTER = re.compile(r"\..*|.*~|#.*#|4913|.*\.(part|filepart|swp|swx|tmp|crdownload)")
+LITTER = re.compile(
+    r"\..*|.*~|~\$.*|#.*#|4913|.*\.(part|filepart|partial|swp|swx|tmp|crdownload|download)|.*___jb_(tmp|old)___"
+    r"|desktop\.ini|Thumbs\.db",
+    re.DOTALL,
+)
 """What editors, browsers and copy programs leave behind on their way: never taken, never rejected."""
 
 BATCH = 250
+SCAN_S = 1.0
+"""After so long a scan lets the rest of a flood wait for the next one: orders, heartbeat and jobs go on between."""
+FAULTS_OF_ALL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN})
+"""Errors of a read that are not the file's own: they halt. A bad sector under one drop does not."""
 FIRST_SEQUENCE = 1_000_000  # leaves room below for jobs that are moved to the top
 
 
 @dataclass
 class Seen:
-    """A file in incoming/ since it last changed (monotonic seconds)."""
+    """A file in incoming/ since it last changed (monotonic seconds), and what is wrong with it as it stands."""
 
-    signature: tuple[int, int, int]
+    signature: tuple[int, int, int, int]
     since: float
+    problems: list[Problem] = field(default_factory=list)
 
 
 class Intake:
-    """Takes drops; only the daemon's main thread calls it."""
+    """Takes drops; only the daemon's main thread calls it.
+
+    Args:
+        room: how many jobs may wait; what is dropped beyond that is rejected as `queue_full`.
+        clock: monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -50,124 +69,171 @@ class Intake:
         settle_s: float,
         unreadable_s: float,
         clock: Callable[[], float] = time.monotonic,
+        room: Room | None = None,
     ) -> None:
         self.home = home
         self.places = places
         self.settle_s = settle_s
         self.unreadable_s = unreadable_s
         self.clock = clock
+        self.room = room or Room(home, None, None)
         self.tokens = Tokens(home)
         self.sequence = max(self.tokens.last_sequence(), FIRST_SEQUENCE)
+        self.left: dict[str, str] = {}
+        """What lies in incoming/ and can be neither taken nor moved away, with the reason. Told once, tried again."""
         self._seen: dict[str, Seen] = {}
-        self._skipped: set[str] = set()
 
     def recover(self) -> None:
         """Finishes what an earlier runner had taken, and purges its half-written temporary files."""
         for path in self.home.tmp.iterdir():
             path.unlink()
         for folder in self.home.rejected.iterdir():
-            discard_uncommitted(folder)
-        taken = [path.stem for path in self.home.accepting.glob("*.json") if is_ulid(path.stem)]
-        self._commit(sorted(taken))
-        for path in self.home.accepting.glob("*.from"):
+            rejection.undo(self.home, folder.name)
+        self._finish_copies(path for path in self.home.incoming.glob(f"{taking.TAKING}*"))
+        taken = [path for path in self.home.accepting.glob("*.json") if is_ulid(path.stem)]
+        noted = {path.stem: path.stat().st_mtime_ns for path in self.home.accepting.glob("*.from")}
+        taken.sort(key=lambda path: (noted.get(path.stem, 0), path.stem))  # the order in which they were taken
+        known = {token.job_id for state in State for token in self.tokens.list(state)}
+        for path in taken:
+            if path.stem in known:
+                path.unlink()
+        fresh = [path.stem for path in taken if path.stem not in known]
+        for start in range(0, len(fresh), BATCH):
+            self._commit(fresh[start : start + BATCH])
+        for path in [*self.home.accepting.glob("*.from"), *self.home.accepting.glob(".*.copy")]:
             path.unlink()
 
     def scan(self) -> float | None:
-        """Takes every settled drop; gives the seconds until a file that is still young may be ready."""
+        """Takes every settled drop; gives the seconds until there may be more to do."""
         now = self.clock()
-        entries = {e.name: e for e in os.scandir(self.home.incoming) if not LITTER.fullmatch(e.name)}
-        self._seen = {name: seen for name, seen in self._seen.items() if name in entries}
+        settled, wait = self._settled(now)
+        ready: list[tuple[str, bytes]] = []
+        for path, info in settled:
+            data = self._look(path, info, now)
+            if data is not None:
+                ready.append((path.name, data))
+            if len(ready) == BATCH:
+                self._take(ready)
+                ready = []
+            if self.clock() - now > SCAN_S:
+                wait = 0.0
+                break
+        self._take(ready)
+        return wait
+
+    def _settled(self, now: float) -> tuple[list[tuple[Path, os.stat_result]], float | None]:
+        """What has not changed for long enough, in the order of arrival, and when the youngest other will be ready."""
+        found: dict[str, Seen] = {}
+        settled: list[tuple[float, int, str, os.stat_result]] = []
         waits: list[float] = []
-        ready: list[tuple[float, int, str, bytes]] = []
-        for name, entry in entries.items():
+        copies: list[Path] = []
+        for entry in os.scandir(self.home.incoming):
+            if LITTER.fullmatch(entry.name):
+                if entry.name.startswith(taking.TAKING):
+                    copies.append(Path(entry.path))
+                continue
             try:
                 info = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            signature = (info.st_ino, info.st_size, info.st_mtime_ns)
-            seen = self._seen.get(name)
+            signature = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+            seen = self._seen.get(entry.name)
             if seen is None or seen.signature != signature:
-                seen = self._seen[name] = Seen(signature, now)
+                seen = Seen(signature, now)
+            found[entry.name] = seen
             age = now - seen.since
             if age < self.settle_s:
                 waits.append(self.settle_s - age)
-                continue
-            data = self._look(entry, info, age)
-            if data is not None:
-                ready.append((seen.since, info.st_mtime_ns, name, data))
-        ready.sort()
-        for start in range(0, len(ready), BATCH):
-            self._take([(name, data) for _, _, name, data in ready[start : start + BATCH]])
-        return min(waits, default=None)
+            else:
+                settled.append((seen.since, info.st_mtime_ns, entry.name, info))
+        self._seen = found
+        self.left = {name: why for name, why in self.left.items() if name in found}
+        self._finish_copies(copies)
+        settled.sort(key=lambda each: each[:3])
+        return [(self.home.incoming / name, info) for *_, name, info in settled], min(waits, default=None)
 
-    def _look(self, entry: os.DirEntry[str], info: os.stat_result, age: float) -> bytes | None:
+    def _finish_copies(self, hidden: Iterable[Path]) -> None:
+        """What a crash, or an incoming/ that was unmounted at that moment, left half taken."""
+        done = [path.name.removeprefix(taking.TAKING) for path in hidden if taking.finish(self.home, path)]
+        self._commit(done)
+
+    def _look(self, path: Path, info: os.stat_result, now: float) -> bytes | None:
         """The bytes of a drop that is ready to be taken; rejects what never will be."""
-        path = Path(entry.path)
+        seen = self._seen[path.name]
+        age = now - seen.since
+        if seen.problems:
+            if age >= self.unreadable_s:
+                self._turn_away(path, info, *seen.problems)
+            return None
         if not stat.S_ISREG(info.st_mode):
-            if not stat.S_ISDIR(info.st_mode) or age >= self.unreadable_s:
-                what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file (a link, pipe or device)"
-                self._turn_away(path, Problem("not_a_file", f"this is {what}.", "Drop the job spec itself."))
+            is_folder = stat.S_ISDIR(info.st_mode)
+            what = "a folder" if is_folder else "not a regular file (a link, pipe, socket or device)"
+            seen.problems = [Problem("not_a_file", f"this is {what}.", "Drop the job spec itself.")]
+            if not is_folder:  # a folder may be on its way in; the rest will never be a spec
+                self._turn_away(path, info, *seen.problems)
             return None
         if info.st_size > parse.MAX_BYTES:
             message = f"{info.st_size:,} bytes; a job spec has at most {parse.MAX_BYTES:,}."
-            self._turn_away(path, Problem("too_large", message, "Data files go elsewhere: see dataset."))
+            self._turn_away(path, info, Problem("too_large", message, "Data files go elsewhere: see dataset."))
             return None
         try:
-            data = read_regular(path)
+            data = taking.read_regular(path)
+            if len(data) != info.st_size:
+                return None  # it changes just now; the next scan sees that
             parse.parse_json(data)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            owner, mode = user_name(info.st_uid), stat.S_IMODE(info.st_mode)
+            message = f"the runner may not read it: it belongs to {owner} and has mode {mode:03o}."
+            seen.problems = [Problem("no_permission", message, "Make it readable (chmod a+r) and drop it again.")]
+            return None
         except OSError as error:
-            self._skip_once(path, f"cannot read it: {error.strerror}")
+            if error.errno in FAULTS_OF_ALL:
+                raise
+            self._leave(path, "read it", error)
             return None
         except SpecError as error:
-            if age >= self.unreadable_s:
-                self._turn_away(path, *error.problems)
+            seen.problems = error.problems
             return None
         return data
 
     def _take(self, drops: list[tuple[str, bytes]]) -> None:
         taken = []
         for name, data in drops:
+            path = self.home.incoming / name
             job_id = self._id_for(name)
-            if self._rename_in(self.home.incoming / name, job_id):
-                try:
-                    same = read_regular(self.home.accepting / f"{job_id}.json") == data
-                except OSError:
-                    same = False
-                if same:
+            try:
+                if taking.take(self.home, path, job_id, data):
                     taken.append(job_id)
-                else:  # written to between our look and our rename: it is a new drop
-                    os.rename(self.home.accepting / f"{job_id}.json", self.home.incoming / f"{job_id}.json")
+                    self._seen.pop(name, None)
+                    continue
+            except OSError as error:
+                if error.errno not in taking.ABOUT_THE_FILE:
+                    raise
+                self._leave(path, "take it", error)
+            (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)
         if drops:
             durable.sync_all([self.home.incoming, self.home.accepting])
         self._commit(taken)
-
-    def _rename_in(self, path: Path, job_id: str) -> bool:
-        try:
-            info = path.lstat()
-            note = {"dropped_name": os.fsencode(path.name).decode("utf-8", "backslashreplace"), "uid": info.st_uid}
-            (self.home.accepting / f"{job_id}.from").write_bytes(durable.to_bytes(note))
-            os.rename(path, self.home.accepting / f"{job_id}.json")
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            self._skip_once(path, f"cannot take it: {error.strerror}")
-            return False
-        self._seen.pop(path.name, None)
-        return True
 
     def _commit(self, job_ids: list[str]) -> None:
         """Judges taken drops; the accepted ones become tokens in checking/. All fsyncs come before the renames."""
         if not job_ids:
             return
-        known = {token.job_id for state in State for token in self.tokens.list(state)}
-        accepted = [self._judge(job_id) for job_id in job_ids if job_id not in known]
-        tokens = [token for token in accepted if token]
+        self.room.look()
+        claims: dict[Path, str] = {}
+        tokens = [token for job_id in job_ids if (token := self._judge(job_id, claims))]
         runs = [self.home.run(token.job_id) for token in tokens]
         written = [path for run in runs for path in (run.spec_orig, run.spec, run.root)]
         written += [self.home.tmp / token.filename for token in tokens]
+        for marker, job_id in claims.items():
+            written.append(durable.write_unsynced(self.home.tmp / marker.name, job_id.encode() + b"\n"))
         durable.sync_all([*written, self.home.runs, self.home.tmp])
+        for marker in claims:
+            os.rename(self.home.tmp / marker.name, marker)
+        if claims:
+            durable.sync(self.home.submissions)
         for token in tokens:
             os.rename(self.home.tmp / token.filename, self.tokens.path(State.CHECKING, token))
         durable.sync_all([self.home.tmp, self.home.state(State.CHECKING)])
@@ -175,21 +241,29 @@ class Intake:
             (self.home.accepting / f"{job_id}.json").unlink(missing_ok=True)
             (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)
 
-    def _judge(self, job_id: str) -> Token | None:
-        """Writes the run folder and the token (in tmp/, unsynced) of a good spec; moves a bad one to rejected/."""
+    def _judge(self, job_id: str, claims: dict[Path, str]) -> Token | None:
+        """Writes the run folder and the token (in tmp/, unsynced) of a good spec; moves a bad one to rejected/.
+
+        `claims` collects the markers of submission ids that are written with the batch."""
         path = self.home.accepting / f"{job_id}.json"
-        note = durable.read_json(path.with_suffix(".from")) or {}
-        data = path.read_bytes()
+        note = taking.note_of(self.home, job_id)
+        note.setdefault("uid", path.lstat().st_uid)
+        user = user_name(note["uid"])
         try:
-            spec = parse.parse_spec(data)
-            unresolved = resolve.problems(spec, self.places)
-            if unresolved:
-                text = parse.decode(data)
-                raise SpecError(parse.placed(unresolved, text))
-            self._claim_submission(spec, job_id)
-        except SpecError as error:
-            self._reject(path, job_id, note, error.problems)
+            data = taking.read_regular(path)
+            spec = self._valid(data)
+            marker = self._unclaimed(spec, job_id, claims)
+            if problem := self.room.problem(user):
+                raise SpecError([problem])
+        except taking.NotADropError:
+            rejection.reject(self.home, path, job_id, note, [Problem("not_a_file", "this is not a regular file.")])
             return None
+        except SpecError as error:
+            rejection.reject(self.home, path, job_id, note, error.problems)
+            return None
+        if marker:
+            claims[marker] = job_id
+        self.room.took(job_id, user)
         run = self.home.run(job_id)
         run.root.mkdir(exist_ok=True)
         named = spec.name or default_name(spec)
@@ -204,7 +278,9 @@ class Intake:
             "model": spec.model,
             "dataset": spec.dataset,
             "submitted_at": now_iso(),
-            "submitted_by": user_name(note.get("uid")),
+            "submitted_by": user,
+            "uid": note["uid"],
+            "spec_sha256": hashlib.sha256(data).hexdigest(),
             "dropped_name": note.get("dropped_name"),
             "retry_of": spec.retry_of,
         }
@@ -212,97 +288,58 @@ class Intake:
         log.info("accepted %s %r", job_id, named)
         return token
 
-    def _claim_submission(self, spec: JobSpec, job_id: str) -> None:
+    def _valid(self, data: bytes) -> JobSpec:
+        spec = parse.parse_spec(data)
+        unresolved = resolve.problems(spec, self.places)
+        if unresolved:
+            raise SpecError(parse.placed(unresolved, parse.decode(data)))
+        return spec
+
+    def _unclaimed(self, spec: JobSpec, job_id: str, claims: dict[Path, str]) -> Path | None:
+        """The marker to write for the spec's submission_id, if it has one. Raises SpecError where a job has it."""
         if spec.submission_id is None:
-            return
+            return None
         marker = self.home.submission(spec.submission_id)
-        try:
-            first = marker.read_text().strip()
-        except FileNotFoundError:
-            durable.write_atomic(marker, job_id.encode() + b"\n")
-            return
-        if first != job_id:
+        first = claims.get(marker)
+        if first is None:
+            try:
+                first = marker.read_text(errors="replace").strip()
+            except FileNotFoundError:
+                first = ""
+        # A marker whose job never came to be (a power cut, a folder that was removed) holds nobody up.
+        if first != job_id and is_ulid(first) and (marker in claims or self.home.run(first).root.exists()):
             message = f"the same submission_id is job {first} already."
             problem = Problem("duplicate_submission", message, "Nothing is lost: look at that job.", "/submission_id")
             raise SpecError([problem])
+        return marker
 
-    def _turn_away(self, path: Path, *problems: Problem) -> None:
+    def _turn_away(self, path: Path, info: os.stat_result, *problems: Problem) -> None:
         """Rejects something that is not taken through accepting/: it never could be a spec."""
-        job_id = self._id_for(path.name)
-        note = {"dropped_name": os.fsencode(path.name).decode("utf-8", "backslashreplace")}
+        note = {"dropped_name": taking.shown(path.name), "uid": info.st_uid}
         try:
-            note["uid"] = path.lstat().st_uid  # type: ignore[assignment]
-            self._reject(path, job_id, note, list(problems))
+            rejection.reject(self.home, path, self._id_for(path.name), note, list(problems))
+            self._seen.pop(path.name, None)
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._skip_once(path, f"cannot reject it: {error.strerror}")
+            if error.errno not in taking.ABOUT_THE_FILE:
+                raise
+            self._leave(path, f"move it away ({problems[0].message})", error)
 
-    def _reject(self, path: Path, job_id: str, note: dict[str, Any], problems: list[Problem]) -> None:
-        """The reasons are written first; moving the dropped bytes beside them commits the rejection."""
-        folder = self.home.rejected / job_id
-        folder.mkdir(exist_ok=True)
-        dropped_name = note.get("dropped_name") or path.name
-        first = problems[0]
-        reason = {
-            **first.to_json(),
-            "dropped_name": dropped_name,
-            "rejected_at": now_iso(),
-            "submitted_by": user_name(note.get("uid")),
-            "errors": [problem.to_json() for problem in problems],
-        }
-        lines = [f"{dropped_name} was not accepted as a job:", *(f"- {problem}" for problem in problems)]
-        try:
-            durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
-            durable.write_new(folder / "reason.json", durable.to_bytes(reason))
-            durable.sync(folder, self.home.rejected)
-            durable.move(path, folder / "dropped.json")
-        except OSError:
-            discard_uncommitted(folder)
-            raise
-        log.info("rejected %s %r: %s", job_id, dropped_name, first)
+    def _leave(self, path: Path, what: str, error: OSError) -> None:
+        if path.name not in self.left:
+            self.left[path.name] = f"cannot {what}: {error.strerror}"
+            log.warning("%r in incoming/ stays there: %s", path.name, self.left[path.name])
 
     def _id_for(self, name: str) -> str:
         """The id that a submitter minted, while it is free; else a fresh one."""
         stem = name.removesuffix(".json")
-        known = is_ulid(stem) and (self.home.run(stem).root.exists() or (self.home.rejected / stem).exists())
-        return stem if is_ulid(stem) and not known else mint()
-
-    def _skip_once(self, path: Path, why: str) -> None:
-        if path.name not in self._skipped:
-            self._skipped.add(path.name)
-            log.warning("%r in incoming/: %s", path.name, why)
-
-
-def read_regular(path: Path) -> bytes:
-    """The bytes of a small regular file; never follows a link, never blocks on a pipe."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{path} is not a regular file")
-        return os.read(fd, parse.MAX_BYTES + 1)
-    finally:
-        os.close(fd)
-
-
-def discard_uncommitted(rejection: Path) -> None:
-    """Removes the reasons of a rejection whose drop was never moved beside them: it is judged again, perhaps by another
-    id, and must not be listed twice."""
-    if not os.path.lexists(rejection / "dropped.json"):
-        for name in ("reason.txt", "reason.json"):
-            (rejection / name).unlink(missing_ok=True)
-        rejection.rmdir()
+        if stem == name or not is_ulid(stem):
+            return mint()
+        used = [self.home.run(stem).root, self.home.rejected / stem, self.home.accepting / f"{stem}.json"]
+        return mint() if any(os.path.lexists(path) for path in used) else stem
 
 
 def default_name(spec: JobSpec) -> str:
     dataset = Path(spec.dataset.partition("@")[0]).name
     return f"{Path(spec.model).name} on {dataset.partition('.')[0] or dataset}"[:120]
-
-
-def user_name(uid: int | None) -> str | None:
-    if uid is None:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import attempts, conclude, launch
+from runner import attempts, conclude, launch, taking
 from runner.accept import Intake
 from runner.card import Card
 from runner.conclude import Ending
@@ -25,6 +25,7 @@ from runner.notify import Notify
 from runner.orders import Orders
 from runner.reserve import Reserve
 from runner.retention import Retention
+from runner.room import Room
 from runner.schedule import Schedule
 from runner.stall import Vigil
 from runner.watch import Wake, Watch
@@ -88,7 +89,8 @@ class Daemon:
         self.watch = Watch(self.wake, [home.incoming, home.control])
         self.tokens = Tokens(home)
         places = Places(home, started_in, settings.roots(options, home, started_in))
-        self.intake = Intake(home, places, self.settle_s, options.unreadable_s)
+        room = Room(home, options.max_queued, options.max_queued_per_user)
+        self.intake = Intake(home, places, self.settle_s, options.unreadable_s, room=room)
         self.gate = Gate(home, started_in, checker)
         self.orders = Orders(home, self._cancel)
         self.schedule = Schedule(home, options, self.orders)
@@ -283,6 +285,7 @@ class Daemon:
             "state": state,
             "started_in": str(self.started_in),
             "file_events": self.watch.problem or "ok",
+            "left_in_incoming": {taking.shown(name): why for name, why in list(self.intake.left.items())[:20]},
         }
         temporary = self.home.runner_json.with_name(".runner.json.tmp")
         temporary.write_bytes(durable.to_bytes(document))  # a heartbeat is not fsynced: it is about now

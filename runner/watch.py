@@ -63,18 +63,19 @@ class Watch:
         self._wake = wake
         self._folders = folders
         self._observer: object | None = None
-        self._inodes: list[int] = []
+        self._inodes: list[tuple[int, int]] = []
         self.problem: str | None = None
 
     def ensure(self) -> None:
         """Called at each scan. Without a working observer the regular scans go on alone."""
-        inodes = [folder.stat().st_ino for folder in self._folders]
+        found = [folder.stat() for folder in self._folders]
+        inodes = [(each.st_dev, each.st_ino) for each in found]
         observer = self._observer
         if observer is not None and observer.is_alive() and inodes == self._inodes:  # type: ignore[attr-defined]
             return
         self.stop()
+        fresh = Observer()
         try:
-            fresh = Observer()
             for folder in self._folders:
                 fresh.schedule(_Hint(self._wake), str(folder))
             fresh.start()
@@ -82,6 +83,8 @@ class Watch:
             if self.problem is None:
                 log.warning("no file events (%s): the regular scans go on alone", error)
             self.problem = str(error)
+            for emitter in fresh.emitters:  # those that did start hold a thread and an inotify instance each
+                emitter.stop()
             return
         self._observer, self._inodes, self.problem = fresh, inodes, None
 

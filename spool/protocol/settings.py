@@ -88,6 +88,12 @@ class Settings(Group):
     stop_s: Annotated[float, Field(gt=0, le=3600)] = 120
     """When the runner is stopped: how long the child may take to write its checkpoint."""
 
+    max_queued: Annotated[int, Field(ge=1, le=1_000_000)] | None = 20_000
+    """Jobs that may wait (checked, queued and held together); what is dropped beyond is rejected. null: any number."""
+
+    max_queued_per_user: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The same for the jobs of one account. The web app's jobs are all its own account's. Default: any number."""
+
     data_limits: Limits = Limits()
     """What reading a dataset refuses (spool/data/limits.py)."""
 
