@@ -42,6 +42,8 @@ SCAN_S = 1.0
 """After so long a scan lets the rest of a flood wait for the next one: orders, heartbeat and jobs go on between."""
 FAULTS_OF_ALL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN})
 """Errors of a read that are not the file's own: they halt. A bad sector under one drop does not."""
+HOPELESS = frozenset({"not_a_file", "too_large"})
+"""What no further byte would make a job spec of: rejected at once. The rest may still be on its way."""
 FIRST_SEQUENCE = 1_000_000  # leaves room below for jobs that are moved to the top
 
 
@@ -91,8 +93,7 @@ class Intake:
             rejection.undo(self.home, folder.name)
         self._finish_copies(path for path in self.home.incoming.glob(f"{taking.TAKING}*"))
         taken = [path for path in self.home.accepting.glob("*.json") if is_ulid(path.stem)]
-        noted = {path.stem: path.stat().st_mtime_ns for path in self.home.accepting.glob("*.from")}
-        taken.sort(key=lambda path: (noted.get(path.stem, 0), path.stem))  # the order in which they were taken
+        taken.sort(key=lambda path: (taking.note_of(self.home, path.stem).get("order", 0), path.stem))
         known = {token.job_id for state in State for token in self.tokens.list(state)}
         for path in taken:
             if path.stem in known:
@@ -160,51 +161,52 @@ class Intake:
     def _look(self, path: Path, info: os.stat_result, now: float) -> bytes | None:
         """The bytes of a drop that is ready to be taken; rejects what never will be."""
         seen = self._seen[path.name]
-        age = now - seen.since
-        if seen.problems:
-            if age >= self.unreadable_s:
-                self._turn_away(path, info, *seen.problems)
-            return None
+        if not seen.problems:
+            try:
+                data = self._read(path, info)
+                parse.parse_json(data)
+                return data
+            except FileNotFoundError:
+                return None
+            except SpecError as error:
+                seen.problems = error.problems
+            except OSError as error:
+                if error.errno in FAULTS_OF_ALL:
+                    raise
+                self._leave(path, "read it", error)
+                return None
+        if now - seen.since >= (0 if seen.problems[0].code in HOPELESS else self.unreadable_s):
+            self._turn_away(path, info, seen.problems)
+        return None
+
+    def _read(self, path: Path, info: os.stat_result) -> bytes:
+        """Raises SpecError for what cannot be a spec, whatever its bytes."""
+        if stat.S_ISDIR(info.st_mode):  # it may be on its way in
+            raise SpecError([Problem("is_a_folder", "this is a folder.", "Drop the job spec itself.")])
         if not stat.S_ISREG(info.st_mode):
-            is_folder = stat.S_ISDIR(info.st_mode)
-            what = "a folder" if is_folder else "not a regular file (a link, pipe, socket or device)"
-            seen.problems = [Problem("not_a_file", f"this is {what}.", "Drop the job spec itself.")]
-            if not is_folder:  # a folder may be on its way in; the rest will never be a spec
-                self._turn_away(path, info, *seen.problems)
-            return None
+            message = "this is not a regular file (a link, pipe, socket or device)."
+            raise SpecError([Problem("not_a_file", message, "Drop the job spec itself.")])
         if info.st_size > parse.MAX_BYTES:
             message = f"{info.st_size:,} bytes; a job spec has at most {parse.MAX_BYTES:,}."
-            self._turn_away(path, info, Problem("too_large", message, "Data files go elsewhere: see dataset."))
-            return None
+            raise SpecError([Problem("too_large", message, "Data files go elsewhere: see dataset.")])
         try:
             data = taking.read_regular(path)
-            if len(data) != info.st_size:
-                return None  # it changes just now; the next scan sees that
-            parse.parse_json(data)
-        except FileNotFoundError:
-            return None
         except PermissionError:
-            owner, mode = user_name(info.st_uid), stat.S_IMODE(info.st_mode)
-            message = f"the runner may not read it: it belongs to {owner} and has mode {mode:03o}."
-            seen.problems = [Problem("no_permission", message, "Make it readable (chmod a+r) and drop it again.")]
-            return None
-        except OSError as error:
-            if error.errno in FAULTS_OF_ALL:
-                raise
-            self._leave(path, "read it", error)
-            return None
-        except SpecError as error:
-            seen.problems = error.problems
-            return None
+            mode = stat.S_IMODE(info.st_mode)
+            message = f"the runner may not read it: it belongs to {user_name(info.st_uid)} and has mode {mode:03o}."
+            hint = "Make it readable (chmod a+r) and drop it again."
+            raise SpecError([Problem("no_permission", message, hint)]) from None
+        if len(data) != info.st_size:
+            raise FileNotFoundError(f"{path} changes just now; the next scan sees that")
         return data
 
     def _take(self, drops: list[tuple[str, bytes]]) -> None:
         taken = []
-        for name, data in drops:
+        for order, (name, data) in enumerate(drops):
             path = self.home.incoming / name
             job_id = self._id_for(name)
             try:
-                if taking.take(self.home, path, job_id, data):
+                if taking.take(self.home, path, job_id, data, order):
                     taken.append(job_id)
                     self._seen.pop(name, None)
                     continue
@@ -313,11 +315,11 @@ class Intake:
             raise SpecError([problem])
         return marker
 
-    def _turn_away(self, path: Path, info: os.stat_result, *problems: Problem) -> None:
+    def _turn_away(self, path: Path, info: os.stat_result, problems: list[Problem]) -> None:
         """Rejects something that is not taken through accepting/: it never could be a spec."""
         note = {"dropped_name": taking.shown(path.name), "uid": info.st_uid}
         try:
-            rejection.reject(self.home, path, self._id_for(path.name), note, list(problems))
+            rejection.reject(self.home, path, self._id_for(path.name), note, problems)
             self._seen.pop(path.name, None)
         except FileNotFoundError:
             pass

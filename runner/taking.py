@@ -21,15 +21,16 @@ ABOUT_THE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ELOOP,
 """Errors that say something about one drop. All others (ENOSPC, EROFS, EIO ...) are the file system's: they halt."""
 
 
-def take(home: Home, path: Path, job_id: str, looked_at: bytes) -> bool:
+def take(home: Home, path: Path, job_id: str, looked_at: bytes, order: int = 0) -> bool:
     """Moves a drop to accepting/ID.json; False where it has gone, or holds by now other bytes than were looked at.
+    `order` is its place among those that are taken together.
 
     Raises:
         OSError: it cannot be taken; `errno` in ABOUT_THE_FILE: and others can.
     """
     try:
         info = path.lstat()
-        note = {"dropped_name": shown(path.name), "uid": info.st_uid}
+        note = {"dropped_name": shown(path.name), "uid": info.st_uid, "order": order}
         durable.write_unsynced(home.accepting / f"{job_id}.from", durable.to_bytes(note))
         source = home.accepting / f"{job_id}.json"
         try:
@@ -118,7 +119,12 @@ class NotADropError(OSError):
 
 def read_regular(path: Path) -> bytes:
     """The bytes of a small regular file, or its first MAX_BYTES + 1; never follows a link, never blocks on a pipe."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise NotADropError(errno.EINVAL, "not a regular file", str(path)) from None
+        raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NotADropError(errno.EINVAL, "not a regular file", str(path))
