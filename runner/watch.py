@@ -74,8 +74,9 @@ class Watch:
         if observer is not None and observer.is_alive() and inodes == self._inodes:  # type: ignore[attr-defined]
             return
         self.stop()
-        fresh = Observer()
+        fresh = None
         try:
+            fresh = Observer()
             for folder in self._folders:
                 fresh.schedule(_Hint(self._wake), str(folder))
             fresh.start()
@@ -83,8 +84,8 @@ class Watch:
             if self.problem is None:
                 log.warning("no file events (%s): the regular scans go on alone", error)
             self.problem = str(error)
-            for emitter in fresh.emitters:  # those that did start hold a thread and an inotify instance each
-                emitter.stop()
+            if fresh is not None:  # it holds a thread and an inotify instance
+                fresh.stop()
             return
         self._observer, self._inodes, self.problem = fresh, inodes, None
 
