@@ -26,8 +26,8 @@ Bestellung Rechnung größer Straße wäre für können Lieferung bitte morgen s
 STRUCTURE = """
 import resource, sys, time
 from pathlib import Path
-from spool.data import repeats
-from spool.data.scan import scan
+from spool.data.judging import repeats
+from spool.data.judging.scan import scan
 if __name__ == "__main__":
     began = time.perf_counter()
     found = scan(Path(sys.argv[1]))
@@ -46,9 +46,9 @@ print(rows, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF
 TOKENS = """
 import sys, tempfile, time
 from pathlib import Path
-from spool.data.chat import Encoder
-from spool.data.scan import examples, scan
-from spool.data.tokens import tokenise
+from spool.data.judging.chat import Encoder
+from spool.data.judging.scan import examples, scan
+from spool.data.judging.tokens import tokenise
 if __name__ == "__main__":
     encoder = Encoder.for_model(Path(sys.argv[2]))
     found = scan(Path(sys.argv[1]))

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from spool.data import background, keep
+from spool.data import background
+from spool.data.keeping import keep
 from spool.protocol import dropbox, jobs
 from spool.protocol.home import Home
 

@@ -27,7 +27,7 @@ from spool.protocol.spec import JobSpec
 from spool.protocol.states import Tokens
 
 if TYPE_CHECKING:
-    from spool.data.chat import Encoder
+    from spool.data.judging.chat import Encoder
 
 NICENESS = 10
 """Training and the web app go first."""
@@ -55,7 +55,7 @@ def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
 
 
 def _check(run: Run, places: Places, encoders: Encoders) -> None:
-    from spool.data.chat import Encoder
+    from spool.data.judging.chat import Encoder
     from spool.data.prepare import Task, prepare
 
     events = metrics.Writer(run.events, attempt=0)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from runner import score
 from spool.cli import submit, terminal
-from spool.data.chat import Encoder
+from spool.data.judging.chat import Encoder
 from spool.health import heartbeat
 from spool.protocol import dropbox, durable
 from spool.protocol.home import Home

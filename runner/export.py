@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import checkpoint
-from spool.data.chat import Encoder
+from spool.data.judging.chat import Encoder
 from spool.protocol import durable
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")

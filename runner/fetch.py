@@ -18,7 +18,7 @@ TOKENIZER_FILES = [
     "chat_template.jinja",
     "chat_template.json",
 ]
-"""What `spool.data.chat.Encoder` reads: some ten megabytes, where the weights have gigabytes."""
+"""What `spool.data.judging.chat.Encoder` reads: some ten megabytes, where the weights have gigabytes."""
 
 WHOLE = "whole"
 """Beside a model's snapshots: WHOLE-COMMIT says that the weights' hashes have been compared once."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spool.data.chat import Encoder
+from spool.data.judging.chat import Encoder
 
 
 @dataclass(frozen=True)

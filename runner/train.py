@@ -17,7 +17,7 @@ from runner import checkpoint, export, fetch
 from runner.course import Course
 from runner.job import Attempt, Stopped, low_disk
 from spool.data import prepared
-from spool.data.chat import Encoder
+from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
 from spool.data.prepared import Prepared
 from spool.protocol import durable

@@ -13,7 +13,7 @@ from test_pages_app import NASTY
 from test_pages_data_app import FAQ, tokenizer_only
 from test_pages_server import serve  # noqa: F401
 
-from spool.data import keep
+from spool.data.keeping import keep
 from spool.protocol.home import Home
 
 expect.set_options(timeout=15_000)

@@ -15,7 +15,7 @@ from test_data_prepare import kept, pairs, spoil
 from runner import train
 from runner.job import Attempt, StopRequest
 from spool.data import prepared
-from spool.data.chat import Encoder
+from spool.data.judging.chat import Encoder
 from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.spec import JobSpec

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool.data import augment, variants
-from spool.data.examples import Example, to_example
-from spool.data.formats import Layout
-from spool.data.rows import MARKS, layout_of
-from spool.data.steps import KeepUsable, parse
-from spool.data.table import Record
+from spool.data.judging.examples import Example, to_example
+from spool.data.judging.formats import Layout
+from spool.data.keeping import augment, variants
+from spool.data.keeping.rows import MARKS, layout_of
+from spool.data.keeping.steps import KeepUsable, parse
+from spool.data.reading.table import Record
 from spool.protocol.errors import DataError
 
 TURNS = [

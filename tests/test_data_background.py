@@ -18,9 +18,10 @@ import pytest
 from conftest import wait_for
 from test_data_chat import folder
 
-from spool.data import background, inspect, keep
+from spool.data import background, inspect
 from spool.data.background import Request
 from spool.data.inspect import Inspection, look, row_view
+from spool.data.keeping import keep
 from spool.protocol import durable
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import tokenizer_json
 
-from spool.data.chat import NOT_TRAINED, Encoded, Encoder
-from spool.data.examples import Example
-from spool.data.table import Problem
+from spool.data.judging.chat import NOT_TRAINED, Encoded, Encoder
+from spool.data.judging.examples import Example
+from spool.data.reading.table import Problem
 from spool.protocol.errors import ModelError
 
 TURNS = [

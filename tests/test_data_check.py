@@ -8,10 +8,10 @@ import pytest
 from test_data_chat import folder
 from test_data_prepare import spec
 
-from spool.data.chat import Encoder
-from spool.data.check import Model, check
+from spool.data.judging.chat import Encoder
+from spool.data.judging.check import Model, check
 from spool.data.prepare import Task, prepare
-from spool.data.table import count_dropped
+from spool.data.reading.table import count_dropped
 from spool.protocol.errors import DataError
 
 FILES = Path(__file__).parent / "data"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spool.data import content
-from spool.data.content import findings, mask, repair, suspicious
+from spool.data.judging import content
+from spool.data.judging.content import findings, mask, repair, suspicious
 
 SECRETS = [
     "AKIAIOSFODNN7EXAMPLE",

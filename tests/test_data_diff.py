@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool.data import diff as diffs
-from spool.data import keep
-from spool.data.diff import diff
+from spool.data.keeping import diff as diffs
+from spool.data.keeping import keep
+from spool.data.keeping.diff import diff
 from spool.protocol.errors import NotFound
 from spool.protocol.home import Home
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.data.examples import Example, to_example
-from spool.data.formats import Layout, recognise
-from spool.data.read import read
-from spool.data.scan import examples, scan
-from spool.data.table import Problem, Record, Table
+from spool.data.judging.examples import Example, to_example
+from spool.data.judging.formats import Layout, recognise
+from spool.data.judging.scan import examples, scan
+from spool.data.reading.read import read
+from spool.data.reading.table import Problem, Record, Table
 from spool.protocol.errors import DataError
 
 FILES = Path(__file__).parent / "data"

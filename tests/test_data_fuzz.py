@@ -20,13 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spool.data.examples import to_example
-from spool.data.formats import recognise
-from spool.data.limits import Limits
-from spool.data.read import Reading
-from spool.data.rejects import rejects
-from spool.data.scan import scan
-from spool.data.table import Problem, Record
+from spool.data.judging.examples import to_example
+from spool.data.judging.formats import recognise
+from spool.data.judging.rejects import rejects
+from spool.data.judging.scan import scan
+from spool.data.reading.limits import Limits
+from spool.data.reading.read import Reading
+from spool.data.reading.table import Problem, Record
 from spool.protocol.errors import DataError
 
 CASES = int(os.environ.get("FUZZ_CASES", "2400"))

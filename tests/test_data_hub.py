@@ -20,8 +20,8 @@ from stub_hub import Hub, Repo, serving
 from test_data_chat import folder
 
 from spool.data import prepared
-from spool.data.hub import Reference, chosen
-from spool.data.read import read
+from spool.data.reading.hub import Reference, chosen
+from spool.data.reading.read import read
 from spool.protocol import durable
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home, State
@@ -32,7 +32,7 @@ from spool.protocol.ulid import mint
 CODE = """
 import json, sys
 from pathlib import Path
-from spool.data.hub import fetch
+from spool.data.reading.hub import fetch
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 for reference in sys.argv[2:]:
@@ -272,7 +272,9 @@ def test_what_was_fetched_is_there_when_the_hub_is_not(hub: Hub, home: Home) -> 
 
 def test_a_hub_that_never_answers_is_given_up(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        code = CODE.replace("from spool.data.hub import fetch", "from spool.data import hub; hub.PATIENCE_S = 0.5")
+        code = CODE.replace(
+            "from spool.data.reading.hub import fetch", "from spool.data.reading import hub; hub.PATIENCE_S = 0.5"
+        )
         code = code.replace("fetch(", "hub.fetch(")
         done = subprocess.run(
             [sys.executable, "-c", code, str(home.root), "hf:org/a"], cwd=ROOT, capture_output=True, timeout=30,

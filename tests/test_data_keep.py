@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.data import forget, keep
+from spool.data.keeping import forget, keep
 from spool.protocol import durable
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from spool.data.language import _identifier, language, languages, name
+from spool.data.judging.language import _identifier, language, languages, name
 
 SENTENCES = {
     "en": "Where is my order? I have been waiting for it since last week.",

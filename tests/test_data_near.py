@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool.data import near
-from spool.data.near import Near, groups, jaccard, signatures
+from spool.data.judging import near
+from spool.data.judging.near import Near, groups, jaccard, signatures
 
 WORDS = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=2 + n % 8)) for n in range(3000)]
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from spool.data.chat import Encoded, Encoder
-from spool.data.examples import Example
+from spool.data.judging.chat import Encoded, Encoder
+from spool.data.judging.examples import Example
 
 REFERENCE = """
 import json, sys

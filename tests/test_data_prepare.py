@@ -9,9 +9,10 @@ import pyarrow
 import pytest
 from test_data_chat import folder
 
-from spool.data import arrow_rows, prepared
-from spool.data.chat import NOT_TRAINED, Encoder
-from spool.data.check import Model
+from spool.data import prepared
+from spool.data.judging import arrow_rows
+from spool.data.judging.chat import NOT_TRAINED, Encoder
+from spool.data.judging.check import Model
 from spool.data.prepare import Task, eval_rows, prepare
 from spool.data.prepared import Prepared
 from spool.protocol import durable

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spool.data.check import check
-from spool.data.read import read
-from spool.data.table import Table, count_dropped
+from spool.data.judging.check import check
+from spool.data.reading.read import read
+from spool.data.reading.table import Table, count_dropped
 from spool.protocol.errors import DataError
 
 FILES = Path(__file__).parent / "data"

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spool.data import diff, export, forget, inspect, keep, recipe, rows, splitting, steps
-from spool.data.limits import DEFAULT, Limits
-from spool.data.rows import StoredRecords
-from spool.data.table import Record
+from spool.data import inspect
+from spool.data.keeping import diff, export, forget, keep, recipe, rows, splitting, steps
+from spool.data.keeping.rows import StoredRecords
+from spool.data.reading.limits import DEFAULT, Limits
+from spool.data.reading.table import Record
 from spool.protocol import durable
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home, State
@@ -299,7 +300,7 @@ def test_nothing_leaks_between_the_sides(asked: list[int], share: float, seed: i
         Record(line, {"question": f"How do I open door {n}?", "answer": f"a{line}", "user": n % 5})
         for line, n in enumerate(asked, 1)
     ]
-    from spool.data.augment import augment
+    from spool.data.keeping.augment import augment
 
     stream: rows.Records = lambda: iter(originals)  # noqa: E731
     for kind in ("noise", "wrap", "reword"):

@@ -5,8 +5,9 @@ import json
 import pytest
 from test_data_recipe import lines
 
-from spool.data import diff, forget, keep, recipe, rejects, steps
-from spool.data.read import AS_FOUND, Dialect
+from spool.data.judging import rejects
+from spool.data.keeping import diff, forget, keep, recipe, steps
+from spool.data.reading.read import AS_FOUND, Dialect
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 

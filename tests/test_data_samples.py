@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spool.data.check import Report, check
-from spool.data.read import read
-from spool.data.scan import examples, scan
+from spool.data.judging.check import Report, check
+from spool.data.judging.scan import examples, scan
+from spool.data.reading.read import read
 from spool.protocol.errors import DataError
 
 SAMPLES = Path(__file__).parent / "data" / "samples"

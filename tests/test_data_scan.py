@@ -10,13 +10,13 @@ import pytest
 from test_data_chat import folder
 from test_data_prepare import findings, kept, made, pairs, spec
 
-from spool.data import repeats, scan, tokens
-from spool.data.chat import Encoder
-from spool.data.check import Model, check
-from spool.data.examples import Example
-from spool.data.limits import Limits as ReadingLimits
+from spool.data.judging import repeats, scan, tokens
+from spool.data.judging.chat import Encoder
+from spool.data.judging.check import Model, check
+from spool.data.judging.examples import Example
+from spool.data.judging.rules import Rules
 from spool.data.prepare import Task, prepare
-from spool.data.rules import Rules
+from spool.data.reading.limits import Limits as ReadingLimits
 from spool.protocol.errors import DataError
 from spool.protocol.spec import Data, Eval, JobSpec, Limits
 
@@ -174,7 +174,7 @@ def test_what_says_that_it_was_made_is_never_evaluated_on(tmp_path: Path, encode
 
 
 def tokens_of(n: int) -> int:
-    from spool.data.examples import question_number
+    from spool.data.judging.examples import question_number
 
     return question_number(f"question {n}")
 

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from spool.data.check import check
-from spool.data.limits import Limits
-from spool.data.read import Dialect, Reading, read
-from spool.data.table import Record
+from spool.data.judging.check import check
+from spool.data.reading.limits import Limits
+from spool.data.reading.read import Dialect, Reading, read
+from spool.data.reading.table import Record
 from spool.protocol.errors import DataError
 
 ROWS = [
@@ -351,7 +351,7 @@ def test_deep_json(tmp_path: Path) -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-from spool.data.check import check
+from spool.data.judging.check import check
 if __name__ == "__main__":
     report = check(Path(sys.argv[1]))
     # ru_maxrss would count what the test's own process had when it started this one

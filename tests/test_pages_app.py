@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from spool.data import inspect, keep
+from spool.data import inspect
+from spool.data.keeping import keep
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import iso

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages_app import World, said, visit, world  # noqa: F401
 
-from spool.data import keep
+from spool.data.keeping import keep
 from spool.protocol import dropbox
 
 CSV = b"question,answer\nWhere is it?,In the box.\nHow long?,\n"

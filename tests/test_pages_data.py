@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages.parts import changes, data_charts, editing, findings, preview, reading, token_view
-from spool.data.diff import Change, Diff
-from spool.data.keep import Stored
-from spool.data.table import Record
+from spool.data.keeping.diff import Change, Diff
+from spool.data.keeping.keep import Stored
+from spool.data.reading.table import Record
 from spool.protocol.errors import DataError
 
 

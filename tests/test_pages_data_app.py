@@ -15,9 +15,11 @@ import tiny
 from streamlit.testing.v1 import AppTest
 from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
-from spool.data import inspect, keep, rejects
+from spool.data import inspect
 from spool.data.inspect import Inspection
-from spool.data.limits import DEFAULT
+from spool.data.judging import rejects
+from spool.data.keeping import keep
+from spool.data.reading.limits import DEFAULT
 from spool.protocol import durable
 from spool.protocol.home import State
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pages.parts import alive, bundle, charts, draft, escape, fields, preview, quantities, series, shelf, tail, words
-from spool.data.table import Record
+from spool.data.reading.table import Record
 from spool.protocol import durable, metrics
 from spool.protocol.errors import Problem
 from spool.protocol.home import Home

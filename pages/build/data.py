@@ -18,8 +18,8 @@ from pages.parts.ui import (
     frame,
 )
 from pages.parts.ui.dataset import Chosen
-from spool.data import keep
-from spool.data.keep import Stored
+from spool.data.keeping import keep
+from spool.data.keeping.keep import Stored
 
 HOME = frame.home()
 STATE = st.session_state

@@ -8,7 +8,7 @@ import streamlit as st
 from pages.parts import alive, draft, fields, reading, shelf, words
 from pages.parts.escape import md
 from pages.parts.ui import form, frame, jobs
-from spool.data import keep
+from spool.data.keeping import keep
 from spool.protocol import dropbox
 from spool.protocol.errors import FinetunerError
 from spool.protocol.jobs import get_job

@@ -6,9 +6,9 @@ import pandas as pd
 
 from pages.parts import findings, preview
 from pages.parts.escape import one_line
-from spool.data import steps
-from spool.data.diff import Diff
-from spool.data.keep import Stored
+from spool.data.keeping import steps
+from spool.data.keeping.diff import Diff
+from spool.data.keeping.keep import Stored
 
 MASKED = {
     "secret": "Keys and passwords",

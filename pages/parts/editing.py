@@ -7,7 +7,7 @@ import orjson
 import pandas as pd
 
 from pages.parts import preview
-from spool.data.table import Record
+from spool.data.reading.table import Record
 from spool.protocol.errors import DataError
 
 MOST_ROWS = 100

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pages.parts import escape, quantities
-from spool.data.export import harmless
+from spool.data.keeping.export import harmless
 
 SHOWN = 500
 """Rows of the table; the CSV file holds them all."""

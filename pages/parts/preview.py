@@ -7,12 +7,12 @@ import pandas as pd
 
 from pages.parts import quantities, words
 from pages.parts.escape import md
-from spool.data.table import Record
+from spool.data.reading.table import Record
 
 ROWS = 50
 LONGEST = 2000
 GUESS_BELOW = 0.6
-"""Below this confidence `spool.data.formats` calls a layout a guess that a person should look at."""
+"""Below this confidence `spool.data.judging.formats` calls a layout a guess that a person should look at."""
 
 
 def rows(records: list[Record], columns: list[str], longest: int = LONGEST) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from pages.parts import words
-from spool.data.read import Dialect
-from spool.data.roles import FORMATS
+from spool.data.reading.read import Dialect
+from spool.data.reading.roles import FORMATS
 from spool.protocol.resolve import HUB_DATASET
 
 AUTO = "auto"

@@ -16,8 +16,8 @@ SHOWN = 20
 
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
-    from spool.data.check import check
-    from spool.data.read import Dialect
+    from spool.data.judging.check import check
+    from spool.data.reading.read import Dialect
 
     path = data_path(arguments.file, home)
     mapping = roles(arguments.mapping)
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
         say=silent if arguments.json or not sys.stderr.isatty() else progress,
     ).to_json()
     if arguments.rejects:
-        from spool.data.rejects import write
+        from spool.data.judging.rejects import write
 
         count = write(path, Path(arguments.rejects), arguments.format, mapping, dialect, limits)
         terminal.say(f"{count:,} rows written to {arguments.rejects}")
@@ -53,13 +53,13 @@ def data_path(reference: str, home: Home) -> Path:
         FinetunerError: there is none.
     """
     if reference.startswith("hf:"):
-        from spool.data import hub
+        from spool.data.reading import hub
 
         return hub.fetch(home, reference)
     path = Path(reference)
     if path.exists() or not STORED.fullmatch(reference):
         return path
-    from spool.data import keep
+    from spool.data.keeping import keep
 
     try:
         return keep.resolve(home, reference)

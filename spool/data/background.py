@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from spool.data.source import signature
+from spool.data.reading.source import signature
 from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.process import search_path, step_back
 
 if TYPE_CHECKING:
-    from spool.data.scan import Scan
+    from spool.data.judging.scan import Scan
 
 SAMPLE_ROWS = 2_000
 AT_ONCE = 2
@@ -177,10 +177,10 @@ class _Teller:
 
 def work(home: Home, folder: Path) -> None:
     """Makes the report that request.json asks for."""
-    from spool.data.chat import Encoder
-    from spool.data.check import Look, Model, examine, report, structure
-    from spool.data.read import Dialect
-    from spool.data.rules import Rules
+    from spool.data.judging.chat import Encoder
+    from spool.data.judging.check import Look, Model, examine, report, structure
+    from spool.data.judging.rules import Rules
+    from spool.data.reading.read import Dialect
 
     teller = _Teller(folder)
     asked = durable.read_json(folder / "request.json") or {}

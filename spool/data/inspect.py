@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from spool.data import background, json_rows
-from spool.data.chat import NOT_TRAINED, Encoded, Encoder
-from spool.data.examples import Example, to_example
-from spool.data.formats import Layout, recognise
-from spool.data.limits import Limits
-from spool.data.read import AS_FOUND, Dialect, Reading
-from spool.data.source import open_regular, signature
-from spool.data.table import Problem, Record
-from spool.data.tokens import AUTO_MAX_TOKENS, resolve_train_on
+from spool.data import background
+from spool.data.judging.chat import NOT_TRAINED, Encoded, Encoder
+from spool.data.judging.examples import Example, to_example
+from spool.data.judging.formats import Layout, recognise
+from spool.data.judging.tokens import AUTO_MAX_TOKENS, resolve_train_on
+from spool.data.reading import json_rows
+from spool.data.reading.limits import Limits
+from spool.data.reading.read import AS_FOUND, Dialect, Reading
+from spool.data.reading.source import open_regular, signature
+from spool.data.reading.table import Problem, Record
 from spool.protocol import settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home

@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from spool.data import keep, prepared, repeats, tokens
-from spool.data.arrow_rows import TokenRow
-from spool.data.chat import Encoder
-from spool.data.check import Examined, Look, Model, examine, report
-from spool.data.limits import DEFAULT, Limits
+from spool.data import prepared
+from spool.data.judging import repeats, tokens
+from spool.data.judging.arrow_rows import TokenRow
+from spool.data.judging.chat import Encoder
+from spool.data.judging.check import Examined, Look, Model, examine, report
+from spool.data.judging.rules import Rules
+from spool.data.judging.scan import Scan
+from spool.data.keeping import keep
 from spool.data.prepared import Prepared
-from spool.data.read import Dialect
-from spool.data.rules import Rules
-from spool.data.scan import Scan
-from spool.data.source import signature
-from spool.data.table import Problem
+from spool.data.reading.limits import DEFAULT, Limits
+from spool.data.reading.read import Dialect
+from spool.data.reading.source import signature
+from spool.data.reading.table import Problem
 from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.resolve import STORED, Places
@@ -87,7 +89,7 @@ def locate(reference: str, places: Places) -> Path:
         FinetunerError: there is none; or the bytes of a stored version are no longer those that named it.
     """
     if reference.startswith("hf:"):
-        from spool.data import hub
+        from spool.data.reading import hub
 
         return hub.fetch(places.home, reference)
     path = places.dataset(reference)

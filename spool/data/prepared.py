@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spool.data import arrow_rows
-from spool.data.arrow_rows import TokenRow
-from spool.data.tokens import learned
+from spool.data.judging import arrow_rows
+from spool.data.judging.arrow_rows import TokenRow
+from spool.data.judging.tokens import learned
 from spool.protocol import durable
 
 VERSION = 2

@@ -223,12 +223,12 @@ class Home:
 
     @property
     def tokens(self) -> Path:
-        """Tokenised datasets, by content and tokenizer (spool/data/tokens.py)."""
+        """Tokenised datasets, by content and tokenizer (spool/data/judging/tokens.py)."""
         return self.cache / "tokens"
 
     @property
     def hub_datasets(self) -> Path:
-        """Datasets fetched from the Hugging Face Hub (spool/data/hub.py)."""
+        """Datasets fetched from the Hugging Face Hub (spool/data/reading/hub.py)."""
         return self.cache / "hub-datasets"
 
     def create(self) -> "Home":

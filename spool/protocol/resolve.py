@@ -84,7 +84,7 @@ class Places:
         if path.exists():
             return path
         if STORED.fullmatch(reference):
-            from spool.data import keep  # only stored datasets need it
+            from spool.data.keeping import keep  # only stored datasets need it
 
             return keep.resolve(self.home, reference)
         raise Unresolved(f"the dataset {path} does not exist.", _where(path), "dataset_missing")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from spool.data.limits import Limits
+from spool.data.reading.limits import Limits
 from spool.protocol.errors import SettingsError, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_json
@@ -95,7 +95,7 @@ class Settings(Group):
     """The same for the jobs of one account. The web app's jobs are all its own account's. Default: any number."""
 
     data_limits: Limits = Limits()
-    """What reading a dataset refuses (spool/data/limits.py)."""
+    """What reading a dataset refuses (spool/data/reading/limits.py)."""
 
     window: Window | None = None
     """When jobs may start. Default: always."""

@@ -11,8 +11,9 @@ from pages.parts import changes
 from pages.parts.escape import md, one_line
 from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
-from spool.data import augment, inspect, keep, recipe
-from spool.data.steps import reading
+from spool.data import inspect
+from spool.data.keeping import augment, keep, recipe
+from spool.data.keeping.steps import reading
 from spool.protocol.errors import FinetunerError
 
 PREVIEWED_ROWS = 300

@@ -12,12 +12,13 @@ from pages.parts import editing, findings, preview, quantities
 from pages.parts.escape import md, one_line
 from pages.parts.ui import data_change
 from pages.parts.ui.dataset import Chosen
-from spool.data import inspect, rejects
-from spool.data.export import export_csv, export_jsonl
-from spool.data.keep import Stored
-from spool.data.limits import Limits
-from spool.data.read import Dialect, iterate
-from spool.data.table import Problem, Record
+from spool.data import inspect
+from spool.data.judging import rejects
+from spool.data.keeping.export import export_csv, export_jsonl
+from spool.data.keeping.keep import Stored
+from spool.data.reading.limits import Limits
+from spool.data.reading.read import Dialect, iterate
+from spool.data.reading.table import Problem, Record
 
 STATE = st.session_state
 KEPT = "keep_usable"

@@ -11,7 +11,7 @@ from pages.parts.reading import AUTO
 from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
 from spool.data.inspect import Inspection
-from spool.data.keep import Stored
+from spool.data.keeping.keep import Stored
 from spool.protocol.home import Home
 
 STATE = st.session_state

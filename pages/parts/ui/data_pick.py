@@ -8,8 +8,8 @@ import streamlit as st
 from pages.parts import quantities, reading
 from pages.parts.escape import md
 from pages.parts.ui import frame
-from spool.data import keep
-from spool.data.keep import Stored
+from spool.data.keeping import keep
+from spool.data.keeping.keep import Stored
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 

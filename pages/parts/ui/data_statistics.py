@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import data_charts as charts
 from pages.parts.escape import md
 from pages.parts.ui.dataset import Chosen
-from spool.data.language import name as language_name
+from spool.data.judging.language import name as language_name
 
 
 def show(chosen: Chosen, report: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ from pages.parts import changes, quantities
 from pages.parts.escape import md
 from pages.parts.ui import frame
 from pages.parts.ui.dataset import Chosen
-from spool.data import forget
-from spool.data.diff import Diff, diff
-from spool.data.keep import Stored
+from spool.data.keeping import forget
+from spool.data.keeping.diff import Diff, diff
+from spool.data.keeping.keep import Stored
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 

@@ -10,8 +10,8 @@ from pages.parts.reading import Reading
 from pages.parts.ui import frame
 from spool.data import inspect
 from spool.data.inspect import Inspection
-from spool.data.keep import Stored
-from spool.data.limits import Limits
+from spool.data.keeping.keep import Stored
+from spool.data.reading.limits import Limits
 from spool.protocol import settings
 from spool.protocol.home import Home
 

@@ -7,8 +7,8 @@ import streamlit as st
 from pages.parts import findings, quantities
 from pages.parts.ui import frame
 from pages.parts.ui.data_findings import COLUMNS, MOST_AT_ONCE
-from spool.data import keep
-from spool.data.keep import Stored
+from spool.data.keeping import keep
+from spool.data.keeping.keep import Stored
 from spool.protocol import durable
 from spool.protocol.errors import NotFound
 from spool.protocol.home import Home
