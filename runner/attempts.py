@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from runner import checkpoint
+from spool.health import failure
 from spool.protocol import durable
 from spool.protocol.home import Home
 from spool.protocol.jobs import attempt_files, now_iso
 
 POISON = 3
 """So many attempts in a row that crashed by themselves without a newer checkpoint end the job."""
+
+MEMORY_POISON = 2
+"""A kill for memory is tried once more: another program may have taken the memory. Then the job ends."""
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "unsloth", "unsloth_zoo", "bitsandbytes")
 
@@ -31,6 +35,7 @@ def begin(home: Home, job_id: str) -> int:
         "ended_at": None,
         "outcome": None,
         "resume_step": checkpoint.newest_step(run.checkpoints),
+        "log_from_bytes": run.log.stat().st_size if run.log.exists() else 0,
         "boot_id": _boot_id(),
         "versions": _versions(),
     }
@@ -73,46 +78,78 @@ def result_of(home: Home, job_id: str, number: int) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("attempt") == number else None
 
 
-def how_it_ended(returncode: int | None, killed_for_memory: bool, what: str = "the job") -> tuple[str, str]:
-    """(outcome, words) of a child that left no result. A stop from outside is no fault of the job's."""
-    if returncode is None:
-        return "interrupted", f"the runner ended before {what} did"
-    if killed_for_memory:
-        return "crashed", f"the machine ran out of memory and the kernel killed {what}"
-    if returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        return "interrupted", f"{what} was ended from outside ({signal.Signals(-returncode).name})"
-    if returncode == checkpoint.EXIT_INTERRUPTED:
+def how_it_ended(
+    returncode: int | None, killed_for_memory: bool, what: str = "the job", stalled: bool = False
+) -> tuple[str, str]:
+    """(outcome, words) of a child that left no result. A stop from outside is no fault of the job's.
+
+    Args:
+        stalled: the daemon ended it because it gave no sign of life; the outcome is `stalled`.
+    """
+    if returncode == checkpoint.EXIT_INTERRUPTED and not stalled:
         return "interrupted", f"{what} was asked to stop"
-    if returncode < 0:
-        return "crashed", f"{what} crashed ({signal.Signals(-returncode).name})"
-    return "crashed", f"{what} ended without a result (exit code {returncode})"
+    told = failure.explain_end(returncode, killed_for_memory, stalled, what=what)
+    outcome = {"stalled": "stalled", "killed": "interrupted", "runner_ended": "interrupted"}.get(
+        told["code"], "crashed"
+    )
+    return outcome, told["message"].rstrip(".")
 
 
-def poison(home: Home, job_id: str) -> dict[str, str] | None:
-    """The error of a job that crashed by itself POISON times in a row without a newer checkpoint."""
-    records: list[dict[str, Any]] = []
+def poison(home: Home, job_id: str) -> dict[str, Any] | None:
+    """The error of a job that ended by its own fault POISON times in a row without a newer checkpoint, or None.
+
+    Crashes, stalls and kills for memory are its own fault; a kill for memory is tried once more only. An attempt that
+    was interrupted counts neither way, unless it got further.
+    """
+    records = _records(home, job_id)
+    furthest, in_a_row = 0, list[dict[str, Any]]()
+    for record in records:
+        step = record.get("checkpoint_step") or 0
+        if step > furthest:
+            furthest, in_a_row = step, []
+        elif record.get("outcome") in ("crashed", "stalled"):
+            in_a_row.append(record)
+        elif record.get("outcome") != "interrupted":
+            in_a_row = []
+    for_memory = [record for record in in_a_row if _killed_for_memory(record)]
+    if len(in_a_row) < POISON and not (len(for_memory) == len(in_a_row) >= MEMORY_POISON):
+        return None
+    return _why_poison(home, job_id, in_a_row, furthest)
+
+
+def _why_poison(home: Home, job_id: str, in_a_row: list[dict[str, Any]], step: int) -> dict[str, Any]:
+    """Named by its cause where the last attempt's words show one, else by what was repeated."""
+    last = in_a_row[-1]
+    error = failure.explain_end(
+        last.get("exit"),
+        _killed_for_memory(last),
+        last["outcome"] == "stalled",
+        home.run(job_id).log,
+        last.get("log_from_bytes") or 0,
+    )
+    ways = list(dict.fromkeys(str(record.get("why") or "the job crashed") for record in in_a_row))
+    said = "; ".join(ways) if error["code"] in ("crashed", "stalled") or len(ways) > 1 else error["message"].rstrip(".")
+    after = f"after the checkpoint of step {step}" if step else "before its first checkpoint"
+    error["message"] = f"{said}, {len(in_a_row)} times in a row {after}."
+    if error["code"] == "crashed":
+        error["code"] = "crash_loop"
+    return error
+
+
+def _killed_for_memory(record: dict[str, Any]) -> bool:
+    """Any other SIGKILL comes from outside and makes the outcome `interrupted`."""
+    return record.get("outcome") == "crashed" and record.get("exit") == -signal.SIGKILL
+
+
+def _records(home: Home, job_id: str) -> list[dict[str, Any]]:
+    found = []
     for path in attempt_files(home, job_id):
         try:
-            records.append(durable.read_json(path) or {})
+            record = durable.read_json(path)
         except ValueError:
-            records.append({})
-    crashed: list[dict[str, Any]] = []
-    for record in reversed(records):
-        if record.get("outcome") == "interrupted":
-            continue
-        if record.get("outcome") != "crashed" or (
-            crashed and record.get("checkpoint_step") != crashed[0].get("checkpoint_step")
-        ):
-            break
-        crashed.append(record)
-    if len(crashed) < POISON:
-        return None
-    step = crashed[0].get("checkpoint_step") or 0
-    return {
-        "code": "crash_loop",
-        "message": f"{crashed[0].get('why', 'the job crashed')}, {len(crashed)} times in a row after step {step}.",
-        "hint": "Its log holds the last words. Other jobs go on.",
-    }
+            record = None
+        found.append(record if isinstance(record, dict) else {})
+    return found
 
 
 def _path(home: Home, job_id: str, number: int) -> Path:

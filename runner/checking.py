@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.gate import verdict
-from runner.job import explain
+from spool.health import failure
 from spool.protocol import durable, metrics, settings
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home, Run, State
@@ -49,7 +49,7 @@ def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
         except Exception as raised:
             if not isinstance(raised, FinetunerError):
                 traceback.print_exc()
-            error = explain(raised, "check_failed", "the check of the data broke off: ", MEMORY_HINT)
+            error = failure.explain_exception(raised, "check_failed", "the check of the data broke off: ", MEMORY_HINT)
             print(f"-- failed: {error['message']} {error['hint']}", flush=True)
         durable.write_json(run.checked, {"v": 1, "outcome": "failed" if error else "passed", "error": error})
 

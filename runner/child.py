@@ -13,14 +13,13 @@ import traceback
 from typing import Any
 
 from runner.checkpoint import EXIT_INTERRUPTED
-from runner.job import Attempt, Stopped, StopRequest, explain
+from runner.job import Attempt, Stopped, StopRequest
+from spool.health import failure
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.process import step_back
 from spool.protocol.spec import JobSpec
-
-MEMORY_HINT = "Use a smaller batch_size, or precision 4bit."
 
 
 def perform(attempt: Attempt) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def _attempt(attempt: Attempt) -> int:
             raise Stopped from None
         if not isinstance(error, FinetunerError):
             traceback.print_exc()
-        outcome = {"outcome": "failed", "error": explain(error, "unexpected", "", MEMORY_HINT)}
+        outcome = {"outcome": "failed", "error": failure.explain_exception(error)}
         print(f"-- failed: {outcome['error']['message']} {outcome['error']['hint']}", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     durable.write_json(attempt.run.result, {"v": 1, "attempt": attempt.number, **outcome})

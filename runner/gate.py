@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import attempts, conclude, launch, waits
+from spool.health import failure
 from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.states import Token, Tokens
@@ -109,7 +110,10 @@ class Gate:
             if for_memory:
                 hint = "Split the file, or free memory on the machine, then retry."
             code = "out_of_memory" if for_memory else "check_crashed"
-            error = {"code": code, "message": f"{why}, {crashes} times in a row.", "hint": hint}
+            log_file = self.home.run(token.job_id).check_log
+            seen = failure.explain_end(child.returncode, for_memory, log=log_file)["evidence"]
+            message = f"{why}, {crashes} times in a row."
+            error = {"code": code, "message": message, "hint": hint, "evidence": seen}
             conclude.end(self.home, token, State.CHECKING, State.FAILED, error)
 
 

@@ -1,6 +1,5 @@
 """What a job's code may lean on inside its process: its folders, its voice, and whether it was asked to stop."""
 
-import errno
 import os
 import shutil
 import signal
@@ -111,20 +110,3 @@ def disk_full(folder: Path, limit_gb: float, what_for: str = "") -> FinetunerErr
         "Free some space (`finetuner doctor` shows what uses it), then retry.",
         "disk_full",
     )
-
-
-def explain(error: Exception, code: str, broke_off: str, memory_hint: str) -> dict[str, Any]:
-    """The error as people read it. What was not foreseen is named by its last line, the log has the rest.
-
-    Args:
-        code, broke_off: the code of what was not foreseen, and what its words begin with.
-    """
-    if isinstance(error, FinetunerError):
-        return error.to_json()
-    words = str(error).strip().splitlines() or [""]
-    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
-        return {"code": "out_of_memory", "message": f"memory ran out: {words[0][:300]}", "hint": memory_hint}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {"code": "disk_full", "message": f"the disk is full: {error}", "hint": "Free some space and retry."}
-    message = f"{broke_off}{type(error).__name__}: {words[0][:300]}"
-    return {"code": code, "message": message, "hint": "The log holds the details."}

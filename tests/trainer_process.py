@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.child import perform
-from runner.job import Attempt, Stopped, StopRequest, explain
+from runner.job import Attempt, Stopped, StopRequest
+from spool.health import failure
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_spec
@@ -153,7 +154,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         answer["outcome"] = "killed"
     except Exception as error:
         traceback.print_exc()
-        answer |= {"outcome": "failed", "error": explain(error, "unexpected", "", "")}
+        answer |= {"outcome": "failed", "error": failure.explain_exception(error)}
     if order.get("nan_from"):
         trainer.Trainer = kept
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -6,7 +6,7 @@ from typing import Any
 from spool.protocol import durable, jobs
 from spool.protocol.errors import FinetunerError, NotFound
 from spool.protocol.home import Home
-from spool.protocol.ulid import mint
+from spool.protocol.ulid import is_ulid, mint
 
 VERBS = {
     "cancel": ("checking", "queued", "held", "running"),
@@ -79,9 +79,23 @@ def retry(home: Home, job_id: str) -> str:
         raise FinetunerError(f"job {job_id} was rejected: its spec is wrong.", "Correct it and submit it.", "rejected")
     if not job.ended:
         raise FinetunerError(f"job {job_id} is {job.state}.", "Retry it after it has ended.", "not_ended")
-    try:
-        spec = json.loads(home.run(job_id).spec_orig.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise FinetunerError(f"the spec of job {job_id} cannot be read: {error}", "Submit it anew.", "lost") from None
+    spec = dropped_spec(home, job_id)
     spec.pop("submission_id", None)
     return submit(home, {**spec, "retry_of": job_id})
+
+
+def dropped_spec(home: Home, job_id: str) -> dict[str, Any]:
+    """The spec of an accepted job as somebody dropped it: only what differs from the defaults, mostly.
+
+    Raises:
+        FinetunerError: it cannot be read any more.
+    """
+    if not is_ulid(job_id):
+        raise FinetunerError(f"{job_id!r} is no job's id.", "`finetuner jobs` lists them.", "lost")
+    try:
+        spec = json.loads(home.run(job_id).spec_orig.read_bytes().decode("utf-8-sig"))
+        if not isinstance(spec, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise FinetunerError(f"the spec of job {job_id} cannot be read: {error}", "Submit it anew.", "lost") from None
+    return spec

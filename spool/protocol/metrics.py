@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from spool.protocol import durable
+from spool.protocol.redact import redact
 
 Row = dict[str, Any]
 
@@ -34,7 +35,8 @@ class Writer:
 
     def write(self, **values: Any) -> None:
         self.sequence += 1
-        row = {"v": 1, "attempt": self.attempt, "seq": self.sequence, "t": round(time.time(), 3), **values}
+        told = {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
+        row = {"v": 1, "attempt": self.attempt, "seq": self.sequence, "t": round(time.time(), 3), **told}
         durable.append_line(self.path, finite(row))
 
 
