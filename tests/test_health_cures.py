@@ -1,11 +1,15 @@
 """The next thing to try after a failure: the smallest change, never the same twice, always a spec that is accepted."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from test_protocol_jobs import accept
 
 from spool.health import cures
@@ -255,3 +259,60 @@ def test_submitting_a_suggestion_twice_is_one_job(home: Home) -> None:
     assert cures.submit(home, job_id, made) == first
     assert dropbox.submitted(home, cures.submission_id(job_id)) == first
     assert len(list(home.incoming.iterdir())) == 1
+
+
+# --- on the command line
+
+
+def finetuner(home: Home, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "spool.cli.main", "--home", str(home.root), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_show_tells_error_evidence_and_the_suggested_change(home: Home) -> None:
+    error = OOM | {"message": "the card's memory ran out.", "hint": "Retry."}
+    error["evidence"] = "torch.OutOfMemoryError: \x1b[31mx"
+    job_id = failed(home, dict(BASE), error)
+    _, text, _ = finetuner(home, "show", job_id)
+    assert "error       the card's memory ran out. Retry." in text
+    assert "evidence    torch.OutOfMemoryError: \\x1b[31mx" in text
+    assert "suggested   Retry with train.batch_size 4, train.gradient_accumulation 2." in text
+    assert "train.batch_size: 8 -> 4" in text
+    shown = json.loads(finetuner(home, "show", job_id, "--json")[1])
+    assert shown["error"]["evidence"].startswith("torch.OutOfMemoryError")
+    assert shown["suggestion"]["changes"][0] | {"why": ""} == {
+        "pointer": "/train/batch_size", "before": 8, "after": 4, "why": ""
+    }  # fmt: skip
+    assert shown["suggestion"]["spec"]["retry_of"] == job_id
+
+
+def test_retry_suggested_prints_the_difference_and_drops_it_once(home: Home) -> None:
+    job_id = failed(home, dict(BASE), OOM)
+    code, out, said = finetuner(home, "retry", job_id, "--suggested")
+    assert code == 0
+    assert "train.batch_size: 8 -> 4" in said
+    dropped = json.loads((home.incoming / f"{out.strip()}.json").read_bytes())
+    assert dropped["train"] == {"batch_size": 4, "gradient_accumulation": 2}
+    home.submission(cures.submission_id(job_id)).write_text(out)
+    assert finetuner(home, "retry", job_id, "--suggested")[1] == out
+    same = finetuner(home, "retry", job_id)[1].strip()
+    assert "train" not in json.loads((home.incoming / f"{same}.json").read_bytes())
+
+
+def test_retry_suggested_where_there_is_nothing_to_suggest(home: Home) -> None:
+    hint = "Correct the rows."
+    blocked = failed(home, dict(BASE), {"code": "data_blocked", "message": "bad.", "hint": hint})
+    for job_id, cure in ((blocked, hint), (accept(home, State.QUEUED), "finetuner retry")):
+        code, out, said = finetuner(home, "retry", job_id, "--suggested")
+        assert (code, out) == (1, "")
+        assert "no change to suggest" in said
+        assert cure in said
+    assert list(home.incoming.iterdir()) == []
+    assert json.loads(finetuner(home, "show", blocked, "--json")[1])["suggestion"] is None

@@ -1,8 +1,10 @@
 """`finetuner show`: one job, and how other verbs print one."""
 
 import argparse
+from typing import Any
 
 from spool.cli import terminal, which, words
+from spool.health import cures
 from spool.protocol import jobs
 from spool.protocol.errors import Problem
 from spool.protocol.home import Home
@@ -12,10 +14,16 @@ from spool.protocol.jobs import Job
 def run(arguments: argparse.Namespace, home: Home) -> int:
     job = jobs.get_job(home, which.resolve(home, arguments.id))
     if arguments.json:
-        terminal.print_json(job.to_json())
+        terminal.print_json(document(home, job))
     else:
         text(home, job)
     return 0
+
+
+def document(home: Home, job: Job) -> dict[str, Any]:
+    """What --json prints of a job: its fields, and what to change before it is tried again, or null."""
+    made = cures.suggestion(home, job)
+    return job.to_json() | {"suggestion": made.to_json() if made else None}
 
 
 def text(home: Home, job: Job) -> None:
@@ -44,6 +52,17 @@ def text(home: Home, job: Job) -> None:
     )
     for problem in problems(error):
         terminal.out(f"{'error':<12}{problem}")
+    terminal.fields([("evidence", error.get("evidence") or None)])
+    made = cures.suggestion(home, job)
+    if made:
+        lines = [*difference(made), f"`finetuner retry {job.id} --suggested` does it."]
+        terminal.fields([("suggested", lines[0]), *(("", line) for line in lines[1:])])
+
+
+def difference(made: cures.Suggestion) -> list[str]:
+    """A suggestion line by line: why, then each field before and after."""
+    lines = [f"{change.pointer[1:].replace('/', '.')}: {change.before} -> {change.after}" for change in made.changes]
+    return [made.sentence, *lines]
 
 
 def problems(error: dict[str, object]) -> list[str]:

@@ -34,17 +34,17 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
     warn_without_runner(home)
     if not arguments.wait:
         if arguments.json:
-            terminal.print_json(jobs.get_job(home, job_id).to_json())
+            terminal.print_json(show.document(home, jobs.get_job(home, job_id)))
         return 0
     try:
         job = wait(home, job_id)
     except KeyboardInterrupt:
         terminal.say(f"\n{job_id} goes on without you: `finetuner logs -f {job_id}` follows it, `cancel` stops it.")
         if arguments.json:
-            terminal.print_json(jobs.get_job(home, job_id).to_json())
+            terminal.print_json(show.document(home, jobs.get_job(home, job_id)))
         raise
     if arguments.json:
-        terminal.print_json(job.to_json())
+        terminal.print_json(show.document(home, job))
     return EXIT[job.state]
 
 
@@ -83,7 +83,7 @@ def refuse(arguments: argparse.Namespace, error: SpecError) -> int:
     if arguments.json:
         job = Job("", str(arguments.spec), "train", "rejected")
         job.error = error.to_json() | {"errors": [problem.to_json() for problem in error.problems]}
-        terminal.print_json(job.to_json() | {"id": None})
+        terminal.print_json(job.to_json() | {"id": None, "suggestion": None})
     return EXIT["rejected"]
 
 
