@@ -9,6 +9,7 @@ from pages.parts import alive, draft, fields, reading, shelf, words
 from pages.parts.escape import md
 from pages.parts.ui import form, frame, jobs
 from spool.data.keeping import keep
+from spool.health import cures
 from spool.protocol import dropbox
 from spool.protocol.errors import FinetunerError
 from spool.protocol.jobs import get_job
@@ -33,7 +34,7 @@ def submit(spec: dict[str, Any], job_id: str) -> None:
 
 def start_another() -> None:
     """Back to the form, as it was set, for a job of its own."""
-    STATE["train-id"], STATE["train-sent"], STATE[f"{KEY}/name"] = mint(), None, ""
+    STATE["train-id"], STATE["train-sent"], STATE["train-retry"], STATE[f"{KEY}/name"] = mint(), None, None, ""
 
 
 @st.fragment(run_every="2s")
@@ -76,11 +77,16 @@ def after() -> None:
 
 
 def arrive() -> None:
-    """Takes over what the Data page says of the data (format, mapping ...), once for each way that leads here."""
-    came = tuple(st.query_params.get(name) for name in ("data", "model", "set"))
+    """Takes over what the Data page says of the data, or what a retry is to be, once for each way that leads here."""
+    came = tuple(st.query_params.get(name) for name in ("data", "model", "set", "retry"))
     if STATE.get("train-came") == came:
         return
     STATE["train-came"] = came
+    if came[3]:
+        arrive_for_retry(came[3])
+        return
+    if STATE.get("train-retry"):  # what the retry had set is not meant for another job
+        fill({})
     if came[1] in [base.name for base in shelf.bases(HOME)]:
         STATE[f"{KEY}-model"] = came[1]
     values, known = reading.from_query(came[2]), fields.all_fields()
@@ -91,8 +97,32 @@ def arrive() -> None:
             STATE[f"{KEY}{pointer}"] = lines
 
 
+def arrive_for_retry(job_id: str) -> None:
+    """Fills the form with the suggestion for a failed job, or with what the job was where there is none."""
+    try:
+        made = cures.suggestion(HOME, get_job(HOME, job_id))
+        spec = made.spec if made else dropbox.dropped_spec(HOME, job_id)
+    except FinetunerError:
+        return
+    fill(spec)
+    STATE["train-retry"], STATE["train-id"] = job_id, mint()
+
+
+def fill(spec: dict[str, Any]) -> None:
+    """Sets every input to what a spec says, and to its default where it says nothing."""
+    values = draft.values_of(spec)
+    for pointer, field in fields.all_fields().items():
+        form.fill(field, KEY, values.get(pointer, form.UNSET))
+    STATE[f"{KEY}/export"] = "merged" in values.get("/export", [])
+    STATE["train-retry"] = None
+    if values.get("/model"):
+        STATE[f"{KEY}-model"] = values["/model"]
+
+
 def pick_model() -> str | None:
     names = [base.name for base in shelf.bases(HOME)]
+    if STATE.get(f"{KEY}-model") and STATE[f"{KEY}-model"] not in names:
+        names = [STATE[f"{KEY}-model"], *names]
     chosen = st.selectbox(
         words.label("/model"),
         names,
@@ -168,7 +198,10 @@ def ask() -> draft.Draft:
                         key=f"{KEY}/export",
                         persist_state="session",
                     )
-    return draft.judge(draft.spec_of(model, dataset, values, merged), HOME, Path.cwd())
+    spec = draft.spec_of(model, dataset, values, merged)
+    if STATE.get("train-retry"):
+        spec["retry_of"] = STATE["train-retry"]
+    return draft.judge(spec, HOME, Path.cwd())
 
 
 def beside(made: draft.Draft) -> None:
@@ -202,6 +235,11 @@ if STATE["train-sent"]:
 else:
     arrive()
     frame.title("Train", "Pick a model and your data. The rest has defaults that suit a beginner.")
+    if STATE.get("train-retry"):
+        says = "Filled in from the job that failed, with the suggested change."
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f":material/replay: {says}", width="content")
+            frame.link(frame.MONITOR, "Open that job", job=STATE["train-retry"])
     left, right = st.columns([1.7, 1], gap="medium")
     with left:
         made = ask()

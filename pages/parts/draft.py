@@ -1,6 +1,7 @@
 """From what stands in the form to a small job spec, and to what is wrong with it in words."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from spool.protocol import durable, resolve, settings
 from spool.protocol.errors import FinetunerError, Problem, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_spec
-from spool.protocol.spec import SCHEMA_VERSION
+from spool.protocol.spec import SCHEMA_VERSION, JobSpec
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ def spec_of(model: str | None, dataset: str | None, values: dict[str, Any], merg
     return spec
 
 
+def values_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a spec says, by JSON pointer: the groups' fields, and the fields outside of them."""
+    values: dict[str, Any] = {}
+    for name, value in spec.items():
+        if name in JobSpec.model_fields and isinstance(value, dict):
+            values |= {f"/{name}/{member}": each for member, each in value.items()}
+        else:
+            values[f"/{name}"] = value
+    return values
+
+
 def judge(spec: dict[str, Any], home: Home, started_in: Path) -> Draft:
     """What the runner would say of it. Where references lead can only be a doubt: the runner may see other folders."""
     try:
@@ -77,7 +89,7 @@ def names(text: str) -> list[str]:
     return [name for name in re.split(r"[,;\s]+", text) if name]
 
 
-def lines(mapping: dict[str, str]) -> str:
+def lines(mapping: Mapping[str, Any]) -> str:
     """A mapping as `pairs` reads it."""
     return "\n".join(f"{role} = {column}" for role, column in mapping.items())
 

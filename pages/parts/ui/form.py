@@ -1,5 +1,6 @@
 """One setting of the job spec as a Streamlit input. What is left at its default is UNSET and stays out of the spec."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import streamlit as st
@@ -34,6 +35,18 @@ def ask(field: Field, prefix: str) -> Any:
     ):  # emptied or switched off: that is null, not the default
         return UNSET if value in (field.default, {}) else value
     return UNSET if value == field.default or value is None or value == "" else value
+
+
+def fill(field: Field, prefix: str, value: Any) -> None:
+    """Sets the input to a value of the spec, before it is drawn; UNSET sets it back to its default."""
+    key = f"{prefix}{field.pointer}"
+    for member in field.members:
+        name = member.pointer.rpartition("/")[2]
+        fill(member, key, value.get(name, UNSET) if isinstance(value, dict) else UNSET)
+    if value is UNSET or value is None or (value == "auto" and field.kind in ("integer", "number")):
+        st.session_state.pop(key, None)
+    else:
+        st.session_state[key] = _FILLED.get(field.kind, lambda same: same)(value)
 
 
 def _number(field: Field, key: str) -> Any:
@@ -145,6 +158,15 @@ def _group(field: Field, key: str) -> Any:
     values = {member.pointer.rpartition("/")[2]: ask(member, key) for member in field.members}
     return {name: value for name, value in values.items() if value is not UNSET}
 
+
+_FILLED: dict[str, Callable[[Any], Any]] = {
+    "number": float,
+    "names": lambda value: value if isinstance(value, str) else ", ".join(value),
+    "pairs": draft.lines,
+    "shares": draft.lines,
+    "group": bool,
+}
+"""How a value of the spec stands in the input, where that is not the value itself."""
 
 _DRAWN = {
     "integer": _number,

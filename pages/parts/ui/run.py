@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import bundle, quantities, series, shelf, tail
 from pages.parts import charts as _charts
 from pages.parts.escape import md, one_line
-from pages.parts.ui import frame, jobs, run_data
+from pages.parts.ui import frame, jobs, run_data, run_failure
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 from spool.protocol.metrics import Row
@@ -41,9 +41,7 @@ def outcome(home: Home, job: Job) -> None:
     elif run_data.blocked(home, job):
         run_data.show(home, job)
     elif job.state == "failed":
-        error = job.error or {}
-        said = error.get("message") or "The job failed without a word."
-        frame.show_error(said, error.get("hint") or "Its log may say more.")
+        run_failure.show(home, job)
     elif job.state == "rejected":
         _rejected(home, job)
     elif job.state == "cancelled":
