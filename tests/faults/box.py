@@ -1,4 +1,4 @@
-"""One data home under test, with what acts on it: daemons that are forked, traced and killed, drops, and waiting for conditions."""
+"""One data home under test, with what acts on it: daemons that are forked, traced and killed, drops, waiting."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runner.accept import LITTER
 from spool.protocol import dropbox, durable
 from spool.protocol.home import FINAL, Home, State
 from spool.protocol.states import Token
@@ -238,8 +239,9 @@ class Box:
         tokens = self.tokens()
         if any(not (set(tokens.get(job_id, [])) & FINAL) for job_id in self.dropped):
             return False
-        folders = (self.home.incoming, self.home.control, self.home.accepting)
-        return not any(set(states) - FINAL for states in tokens.values()) and not any(map(os.listdir, folders))
+        drops = [name for name in os.listdir(self.home.incoming) if not LITTER.fullmatch(name)]
+        left = [*drops, *os.listdir(self.home.control), *os.listdir(self.home.accepting)]
+        return not left and not any(set(states) - FINAL for states in tokens.values())
 
     def said(self) -> list[list[str]]:
         """What the trainers told: [word, job, attempt, pid] each, in order."""

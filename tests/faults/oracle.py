@@ -1,4 +1,4 @@
-"""The oracle: knows what was dropped and acknowledged and what the trainers told, and says what of the promises does not hold."""
+"""The oracle: knows what was acknowledged and what the trainers told, and says which promises do not hold."""
 
 import json
 import os

@@ -32,7 +32,7 @@ class Event:
 
 
 def events(trace: str, root: str) -> Iterator[Event]:
-    """Calls in the order in which they ended, paths below the data home; a write and a creation count when they begin."""
+    """The calls in the order in which they ended, with their paths below the data home."""
     begun: dict[str, str] = {}
     for line in trace.splitlines():
         match = _PID.match(line)
@@ -117,7 +117,7 @@ def before(source: str, target: str, disk: Disk) -> list[str]:
     elif token and kind(target) in FINAL:
         needed = [f"runs/{token.job_id}/outcome.json"]
         if kind(source) == "running":
-            needed += [path for path in _attempts(token.job_id, disk)]
+            needed += _attempts(token.job_id, disk)
     elif token and move == ("running", "queued"):
         needed = _attempts(token.job_id, disk)
     elif kind(target) == "rejected":
@@ -158,16 +158,18 @@ def judge(found: list[Event]) -> list[str]:
             source, target = event.paths
             if kind(target) != "runner.json":
                 moved += 1
-                wrong += [f"{lack} is not durable when {source} becomes {target}" for lack in before(source, target, disk)]
+                wrong += [
+                    f"{lack} is not durable when {source} becomes {target}" for lack in before(source, target, disk)
+                ]
                 if not allowed(source, target):
                     wrong.append(f"no such transition: {source} to {target}")
                 job = P(target).stem.rpartition("-")[2]
                 same = [move for move in open_moves if P(move[1]).stem.rpartition("-")[2] == job]
                 wrong += _unsettled(disk, same, f"before {job} moves on")
                 open_moves = [move for move in open_moves if move not in same] + [(source, target)]
-        if event.call in ("write", "openat") and event.creates and Token.parse(P(event.paths[0]).name):
-            if kind(event.paths[0]) != "tmp":
-                wrong.append(f"a token came to be in {event.paths[0]} by another call than rename")
+        creates = event.call == "openat" and event.creates
+        if creates and Token.parse(P(event.paths[0]).name) and kind(event.paths[0]) != "tmp":
+            wrong.append(f"a token came to be in {event.paths[0]} by another call than rename")
         disk.apply(event)
     wrong += _unsettled(disk, open_moves, "at the end")
     if moved < 20:

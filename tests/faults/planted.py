@@ -1,6 +1,6 @@
-"""Bugs that the suite must catch, each a small patch put into the forked daemon before it begins; and what tests turn there.
+"""Bugs that the suite must catch: small patches, put into the forked daemon before it begins.
 
-A bug stands beside the case of the suite that is to catch it (planted_cases.py); a bug that none catches fails the run.
+`__main__.py` names the case that must fail when a bug is planted; a bug that is not caught fails the run.
 """
 
 import contextlib

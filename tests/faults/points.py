@@ -1,5 +1,7 @@
-"""A kill, and an error, at every state-changing system call of one life cycle: one call name and one ordinal at a time."""
+"""A kill, and an error, at every state-changing system call of one life cycle: one name and one ordinal at a time."""
 
+import errno
+import os
 import random
 import re
 from collections import Counter
@@ -9,41 +11,30 @@ from tests.faults.box import Late, Process, fresh_box, wait_until
 from tests.faults.life import drive, fill
 from tests.faults.oracle import Oracle
 
-CHANGING = [
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "openat",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "mkdir",
-    "mkdirat",
-    "rmdir",
-    "unlink",
-    "unlinkat",
-    "ftruncate",
-    "flock",
-    "fcntl",
-    "vfork",
-    "fork",
-    "clone",
-    "clone3",
-    "wait4",
-    "waitid",
-    "kill",
-    "chmod",
-    "fchmod",
-]
+CHANGING = (
+    *(
+        "rename",
+        "renameat",
+        "renameat2",
+        "link",
+        "linkat",
+        "symlink",
+        "mkdir",
+        "mkdirat",
+        "rmdir",
+        "unlink",
+        "unlinkat",
+    ),
+    *("openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "chmod", "fchmod", "flock", "fcntl"),
+    *("vfork", "fork", "clone", "clone3", "wait4", "waitid", "kill"),
+)
 """What may change the state of the spool, of a lock or of a child. openat counts where it creates or writes."""
 
 FAILING = ("rename", "openat", "write", "fsync", "mkdir", "unlink", "rmdir", "ftruncate")
 ERRORS = ("ENOSPC", "EIO")
 RARE = ("EROFS", "EDQUOT")
+TOLD = frozenset({"rename", "write", "fsync", "mkdir"})
+"""A failure of these is never a small thing that may be passed over."""
 FORKS = frozenset({"vfork", "fork", "clone", "clone3"})
 ASKING = frozenset({"wait4", "waitid", "fcntl", "flock", "write"})
 """Calls that a quiet daemon makes again and again: beyond so many of a name the points are picked evenly."""
@@ -120,15 +111,21 @@ def kill_at(point: Point, bug: str | None = None) -> tuple[bool, list[str]]:
 
 
 def fail_at(point: Point, error: str, bug: str | None = None) -> tuple[bool, list[str]]:
-    """One call fails once; the runner goes on, or halts and goes on."""
-    return _life(point.inject(f"error={_suited(point.name, error)}"), bug)
+    """One call fails once: the runner halts, says why, and goes on."""
+    error = _suited(point.name, error)
+    return _life(point.inject(f"error={error}"), bug, error if point.name in TOLD else None)
 
 
 def _suited(name: str, error: str) -> str:
     return {"ENOSPC": "EAGAIN", "EIO": "ENOMEM"}.get(error, error) if name in FORKS else error
 
 
-def _life(inject: str, bug: str | None) -> tuple[bool, list[str]]:
+def _life(inject: str, bug: str | None, must_be_told: str | None = None) -> tuple[bool, list[str]]:
+    """One life cycle with one fault in it.
+
+    Args:
+        must_be_told: the error that must be found in the runner's log once it has struck.
+    """
     wrong: list[str] = []
     with fresh_box(bug, wrong) as box:
         long = fill(box)
@@ -139,12 +136,29 @@ def _life(inject: str, bug: str | None) -> tuple[bool, list[str]]:
         except Late as late:
             wrong.append(f"I5: {late} (status {box.status()}, tokens {box.tokens()})")
         wrong += oracle.verdict()
-        reached = "INJECTED" in _text(daemon) or daemon.code == -9
-        if "INJECTED" in _text(daemon) and "fsync" in inject and "error" in inject:
-            wrong += retried_fsyncs(_text(daemon))
+        trace = _text(daemon)
+        if must_be_told and "INJECTED" in trace and not _told(box.log.read_text(), must_be_told):
+            wrong.append(f"{must_be_told} struck ({inject}) and the runner says nothing of it")
+        if daemon.alive is False and daemon.code not in (0, -9, 75, 78):
+            wrong.append(f"the runner ended with {daemon.code} instead of halting")
+        reached = "INJECTED" in trace or daemon.code == -9
         if wrong:
             wrong.append(f"runner.log: {box.log.read_text()[-2500:]}")
     return reached, wrong
+
+
+def _told(words: str, error: str) -> bool:
+    return error in words or os.strerror(getattr(errno, error)) in words
+
+
+def kill_where(name: str, part: str, most: int, bug: str | None = None) -> tuple[bool, list[str]]:
+    """Kills at points of a name at which the undisturbed run mentions `part`, until one shows something."""
+    chosen = [point for point in survey(bug) if point.name == name and part in point.what][:most]
+    for point in chosen:
+        _, wrong = kill_at(point, bug)
+        if wrong:
+            return True, wrong
+    return bool(chosen), []
 
 
 def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bool, list[str]]:
@@ -160,11 +174,11 @@ def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bo
             return bool(box.status().get("halted")) or "halted" in box.log.read_text() or not daemon.alive
 
         try:
-            wait_until(told)
+            wait_until(told, 10)
             reached = True
             if not daemon.alive and daemon.code not in (75, 78):
                 wrong.append(f"the runner ended with {daemon.code} instead of halting")
-            if daemon.alive and error not in box.log.read_text() + str(box.status()):
+            if daemon.alive and not _told(box.log.read_text() + str(box.status()), error):
                 wrong.append(f"the runner does not say {error}")
             daemon.untrace()
             drive(box, oracle, daemon, long)
@@ -179,21 +193,6 @@ def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bo
 
 def _text(daemon: Process) -> str:
     return daemon.trace.read_text() if daemon.trace and daemon.trace.exists() else ""
-
-
-def retried_fsyncs(trace: str) -> list[str]:
-    """Files whose fsync failed and was tried again with nothing written in between (the trace has fsyncs alone).
-
-    An fsync of another file of the same name counts as another: the descriptor's path is compared with its inode
-    where strace shows `deleted`; a file that was thrown away and written anew shows up as opened again, which this
-    trace does not have, so only a second fsync with the very same descriptor and path right behind is a retry.
-    """
-    lines = [line for line in trace.splitlines() if line.startswith("fsync(")]
-    wrong = []
-    for line, following in zip(lines, lines[1:], strict=False):
-        if "INJECTED" in line and line.split("=")[0] == following.split("=")[0] and ".json" in line:
-            wrong.append(f"a failed fsync was tried again at once: {line}")
-    return wrong
 
 
 def pick(points: list[Point], count: int, seed: int) -> list[Point]:

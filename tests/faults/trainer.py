@@ -1,4 +1,4 @@
-"""A trainer without torch for the fault suite: checkpoints through the product's own code, and a witness outside the spool.
+"""A trainer without torch for the fault suite: the product's own checkpoints, a witness outside the spool.
 
 Each step extends a chain of hashes, so that a job that was interrupted any number of times ends on the same digest as
 one that was not. The lock on witness.lock lives as long as the process does: who finds it taken saw a second trainer.
