@@ -1,6 +1,7 @@
 """One life cycle of three jobs, driven from outside.
 
-One is done, one crashes by itself until it is given up, one is cancelled while it runs. Beside them lie a spec that is wrong and a file that is no JSON. Whenever the daemon dies, a fresh one is started.
+One is done, one crashes by itself until it is given up, one is cancelled while it runs. Beside them lie a spec that is
+wrong and a file that is no JSON. Whenever the daemon dies, a fresh one is started.
 """
 
 from collections.abc import Callable
