@@ -1,5 +1,6 @@
 """The GPU before a job: whether the card that was here is lost, and whether others hold its memory."""
 
+import errno
 import logging
 import threading
 import time
@@ -137,7 +138,10 @@ class Card:
             self._asking = None
         box: list[_Answer] = []
         thread = threading.Thread(target=self._ask_nvml, args=(box,), name="nvml", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no thread can be started") from None
         thread.join(self.timeout_s)
         if thread.is_alive():
             self._asking, self._answer = thread, None

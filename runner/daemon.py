@@ -117,7 +117,10 @@ class Daemon:
         while not (self.stopping and self.running is None and self.gate.child is None):
             self.wake.wait(self.tick())
         self.watch.stop()
-        self._tell("stopped")
+        try:
+            self._tell("stopped")
+        except OSError as error:
+            log.warning("stopped, and %s cannot say so: %s", self.home.runner_json, error.strerror)
 
     def _on_stop(self, *_: Any) -> None:
         self.stopping = True

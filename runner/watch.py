@@ -80,7 +80,9 @@ class Watch:
             for folder in self._folders:
                 fresh.schedule(_Hint(self._wake), str(folder))
             fresh.start()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # a thread that cannot be started is a RuntimeError
+            if fresh is not None:
+                fresh.stop()
             if self.problem is None:
                 log.warning("no file events (%s): the regular scans go on alone", error)
             self.problem = str(error)
