@@ -1,6 +1,6 @@
 # What can be done here: `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench lock dev
+.PHONY: help setup demo test up lint bench faults lock dev
 SHELL := /bin/bash
 export FINETUNER_HOME ?= data
 PY := .venv/bin/python
@@ -30,6 +30,9 @@ test: dev ## every test (minutes: real models are trained)
 
 bench: setup ## what the runner costs, and how fast it is
 	@$(PY) -m bench.runner_cost && $(PY) -m bench.spool && $(PY) -m bench.data_check
+
+faults: dev ## break the runner on purpose: kills, failing disks, planted bugs (half an hour; needs strace)
+	@$(PY) -m tests.faults
 
 lock: ## resolve the lock files anew (needs uv)
 	@deploy/lock.sh
