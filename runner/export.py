@@ -18,7 +18,11 @@ TERMS_FILES = ("NOTICE", "GEMMA_TERMS.html")
 """Gemma's terms ask that they travel with every copy and derivative."""
 
 
-def adapter(exports: Path, model: Any, base: Path, encoder: Encoder, facts: dict[str, Any]) -> Path:
+Pulse = Callable[[], None]
+"""A sign of life, given between files: hashing gigabytes takes a while."""
+
+
+def adapter(exports: Path, model: Any, base: Path, encoder: Encoder, facts: dict[str, Any], pulse: Pulse) -> Path:
     """The LoRA adapter in PEFT's layout, with tokenizer, chat template, stop tokens and a README."""
 
     def make(folder: Path) -> None:
@@ -26,10 +30,12 @@ def adapter(exports: Path, model: Any, base: Path, encoder: Encoder, facts: dict
         _companions(folder, base, encoder)
         (folder / "README.md").write_text(_readme(facts))
 
-    return _export(exports / "adapter", make, "adapter", facts)
+    return _export(exports / "adapter", make, "adapter", facts, pulse)
 
 
-def merged(exports: Path, adapter_folder: Path, base: Path, encoder: Encoder, facts: dict[str, Any]) -> Path:
+def merged(
+    exports: Path, adapter_folder: Path, base: Path, encoder: Encoder, facts: dict[str, Any], pulse: Pulse
+) -> Path:
     """16-bit weights with the adapter merged in. Always into the 16-bit base, also after a 4-bit training."""
     import torch
     from peft import PeftModel
@@ -37,21 +43,24 @@ def merged(exports: Path, adapter_folder: Path, base: Path, encoder: Encoder, fa
 
     def make(folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16)
+        pulse()
         model = PeftModel.from_pretrained(model, str(adapter_folder)).merge_and_unload()
+        pulse()
         model.generation_config.eos_token_id = encoder.stop_ids
         model.save_pretrained(str(folder), safe_serialization=True)
         _companions(folder, base, encoder)
 
-    return _export(exports / "merged", make, "merged", facts)
+    return _export(exports / "merged", make, "merged", facts, pulse)
 
 
-def _export(target: Path, make: Callable[[Path], None], kind: str, facts: dict[str, Any]) -> Path:
+def _export(target: Path, make: Callable[[Path], None], kind: str, facts: dict[str, Any], pulse: Pulse) -> Path:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     make(temporary)
     files = {}
     for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+        pulse()
         durable.sync(path)
         files[str(path.relative_to(temporary))] = {"bytes": path.stat().st_size, "sha256": checkpoint.sha256(path)}
     manifest = {"v": 1, "kind": kind, "lineage": {k: facts[k] for k in ("base", "dataset", "steps")}, "files": files}

@@ -1,5 +1,6 @@
 """What a job's code may lean on inside its process: its folders, its voice, and whether it was asked to stop."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -95,7 +96,8 @@ class Attempt:
         now = time.monotonic()
         if now - self._pulsed >= self.PULSE_S:
             self._pulsed = now
-            self.run.pulse.touch()
+            with contextlib.suppress(OSError):  # a full disk is told by what must be written
+                self.run.pulse.touch()
 
 
 def low_disk(folder: Path, limit_gb: float) -> FinetunerError | None:

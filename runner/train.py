@@ -76,7 +76,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
 
     attempt.phase("saving the adapter")
     facts = _facts(base, data, course, trainer, time.perf_counter() - started, torch, on_gpu)
-    folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts)
+    folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts, attempt.pulse)
     result = {"adapter": str(folder), **facts}
     if "merged" in spec.export:
         attempt.phase("merging")
@@ -84,7 +84,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
         gc.collect()
         if on_gpu:
             torch.cuda.empty_cache()
-        result["merged"] = str(export.merged(attempt.run.exports, folder, base.folder, encoder, facts))
+        result["merged"] = str(export.merged(attempt.run.exports, folder, base.folder, encoder, facts, attempt.pulse))
     return result
 
 
