@@ -112,6 +112,9 @@ def problems(spec: JobSpec, places: Places) -> list[Problem]:
                 resolve(reference)
         except FinetunerError as error:
             found.append(Problem(error.code, error.message, error.hint, pointer))
+        except OSError as error:  # the job's fault, never the runner's: a name too long, a folder it may not enter
+            message = f"{str(reference)[:80]!r} cannot be looked at: {error.strerror}."
+            found.append(Problem("not_readable", message, "Is it the runner's account's to read?", pointer))
     return found
 
 

@@ -5,10 +5,9 @@ A token is a small file named PRIORITY-SEQUENCE-ID.json, so that `ls` shows a qu
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spool.protocol import durable
 from spool.protocol.home import FINAL, Home, State
@@ -27,8 +26,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 _NAME = re.compile(r"([0-9])-([0-9]{12})-([0-7][0-9A-HJKMNP-TV-Z]{25})\.json")
 
 
-@dataclass(frozen=True, order=True)
-class Token:
+class Token(NamedTuple):
     """Compares in queue order: priority (0 first), then the sequence number given at acceptance."""
 
     priority: int
@@ -57,16 +55,25 @@ class Tokens:
             names = os.listdir(self.home.state(state))
         except FileNotFoundError:
             return []
-        return sorted(token for name in names if (token := Token.parse(name)))
+        # Names have fixed widths: their order is the tokens', and a thousand texts are sorted sooner than tokens.
+        return [token for name in sorted(names) if (token := Token.parse(name))]
 
     def find(self, job_id: str) -> tuple[State, Token] | None:
         """Where a job stands. Looks twice, as a token may move from a folder not yet read to one already read."""
         for _ in range(2):
             for state in State:
-                for token in self.list(state):
-                    if token.job_id == job_id:
-                        return state, token
+                for token in self._named(state, f"-{job_id}.json"):
+                    return state, token
         return None
+
+    def _named(self, state: State, ending: str) -> Iterator[Token]:
+        try:
+            names = os.listdir(self.home.state(state))
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.endswith(ending) and (token := Token.parse(name)):
+                yield token
 
     def path(self, state: State, token: Token) -> Path:
         return self.home.state(state) / token.filename
@@ -97,7 +104,7 @@ class Tokens:
 
     def reorder(self, token: Token, state: State, priority: int, sequence: int) -> Token:
         """Gives a waiting job another place in the queue."""
-        moved = replace(token, priority=priority, sequence=sequence)
+        moved = token._replace(priority=priority, sequence=sequence)
         durable.move(self.path(state, token), self.path(state, moved))
         return moved
 
