@@ -79,8 +79,12 @@ def move(source: Path, target: Path) -> None:
 
 
 def make_dirs(folders: Iterable[Path]) -> None:
+    """Makes folders and those above them; the name of each new one is safe before anything is put into it."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            make_dirs([folder.parent])
+            folder.mkdir(exist_ok=True)
+            sync(folder.parent)
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
