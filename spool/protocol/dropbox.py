@@ -54,13 +54,18 @@ def control(home: Home, verb: str, job_id: str) -> None:
         hint = f"Only a {' or '.join(VERBS[verb])} job can be asked that."
         raise FinetunerError(f"cannot {verb} job {job_id}: it is {job.state}.", hint, "wrong_state")
     home.create()
-    (home.control / f"{verb}-{job_id}").touch()
+    _order(home, f"{verb}-{job_id}")
 
 
 def queue(home: Home, verb: str) -> None:
     """Asks the runner to hold the whole queue, to drain (finish the job, start no other), or to release both."""
     home.create()
-    (home.control / verb).touch()
+    _order(home, verb)
+
+
+def _order(home: Home, name: str) -> None:
+    (home.control / name).touch()
+    durable.sync(home.control)  # a queue that was held stays held, also over a power cut
 
 
 def cancel(home: Home, job_id: str) -> None:
