@@ -56,8 +56,10 @@ def complete(folder: Path, spec_hash: str) -> dict[str, Any]:
     if bad:
         raise NotFinite(f"{bad} of {folder.name} holds numbers that are not finite")
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.rglob("*") if p.name != MANIFEST):
         durable.sync(path)
+        if path.is_dir():
+            continue
         files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     manifest = {
         "v": 1,
@@ -69,7 +71,7 @@ def complete(folder: Path, spec_hash: str) -> dict[str, Any]:
     }
     durable.sync(*sorted(p for p in folder.rglob("*") if p.is_dir()), folder)
     durable.write_json(folder / MANIFEST, manifest)
-    durable.sync(folder.parent)
+    durable.sync(folder.parent, folder.parent.parent)
     return manifest
 
 
