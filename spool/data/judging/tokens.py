@@ -177,6 +177,8 @@ def _write(scan: Scan, encoder: Encoder, train_on: str, folder: Path, say: Say, 
         np.save(folder / f"{name}.npy", np.array(values, np.int64 if name == "rows" else np.int32))
     facts: dict[str, Any] = {"v": VERSION, "problems": problems, "tokens": writer.tokens}
     facts["size_bytes"] = (folder / "rows.arrow").stat().st_size
+    # the size alone says that they are whole: a power cut may leave the right number of NULs
+    durable.sync_all(path for path in folder.iterdir())
     durable.write_json(folder / "facts.json", facts)
     say(scan.usable, scan.usable)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spool.data.reading.source import ENDINGS, EVAL_NAME, TRAINING_NAME
+from spool.protocol import durable
 from spool.protocol.errors import DataError
 from spool.protocol.home import Home
 from spool.protocol.resolve import HUB_DATASET
@@ -296,6 +297,8 @@ def _gathered(target: Path, snapshot: Path, files: list[str]) -> Path:
             os.link(source, copy)
         except OSError:
             shutil.copyfile(source, copy)
+        durable.sync(copy)
+    durable.sync(draft)
     try:
         os.rename(draft, target)
     except OSError:  # another process was faster
