@@ -22,7 +22,11 @@ COPY --chown=finetuner runner/__init__.py runner/__init__.py
 COPY --chown=finetuner pages/__init__.py pages/__init__.py
 RUN deploy/setup.sh
 COPY --chown=finetuner . .
+# The root is read-only in deploy/compose.yaml: what libraries keep for themselves goes to the volume or to /tmp.
 ENV FINETUNER_HOME=/var/lib/finetuner \
+    XDG_CACHE_HOME=/var/lib/finetuner/cache/xdg \
+    CUDA_CACHE_PATH=/var/lib/finetuner/cache/cuda \
+    PYTHONDONTWRITEBYTECODE=1 \
     PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 VOLUME /var/lib/finetuner

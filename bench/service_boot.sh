@@ -37,5 +37,6 @@ cd "$root"
 mkdir run/before
 pivot_root . run/before
 umount -l /run/before
+mount --make-rshared / # as a host's is; without it credentials do not reach the services
 exec env -i container=unshare PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=linux \
   /lib/systemd/systemd --unit=multi-user.target --log-target=console --show-status=0

@@ -28,13 +28,22 @@ def report() -> str:
     for _ in range(200):
         progress = background.ask(HOME, request)
         if progress.complete or progress.error:
-            return f"error {progress.error}" if progress.error else f"{stored.label}: {progress.done} rows"
+            return (
+                f"error {progress.error}"
+                if progress.error
+                else f"{stored.name}@{stored.version}, {progress.done} rows read"
+            )
         time.sleep(0.1)
     return "no report within 20 s"
 
 
 TRIES: dict[str, tuple[bool, Callable[[], object]]] = {
-    "drop a job": (True, lambda: dropbox.submit(HOME, {"schema": 1, "name": "ok", "model": "m", "dataset": "examples/support_tickets.jsonl"})),
+    "drop a job": (
+        True,
+        lambda: dropbox.submit(
+            HOME, {"schema": 1, "name": "ok", "model": "m", "dataset": "examples/support_tickets.jsonl"}
+        ),
+    ),
     "ask for a cancel": (True, lambda: (HOME.control / f"cancel-{'0' * 26}").touch()),
     "keep a dataset and have it checked": (True, report),
     "read the jobs": (True, lambda: f"{len(jobs.list_jobs(HOME))} jobs"),
@@ -45,16 +54,16 @@ TRIES: dict[str, tuple[bool, Callable[[], object]]] = {
     "change a result": (False, lambda: open(HOME.run(RUN).result, "a")),
     "write into spool/state/": (False, lambda: (HOME.states / "x").write_text("x")),
     "queue a token": (False, lambda: (HOME.states / "queued" / "x").write_text("x")),
-    "write runner.json": (False, lambda: open(HOME.runner_json, "a")),
+    "write runner.json": (False, lambda: os.close(os.open(HOME.runner_json, os.O_WRONLY))),
     "write settings.json": (False, lambda: HOME.settings.write_text("{}")),
-    "write into the compile cache": (False, lambda: (HOME.cache / "inductor" / "x").write_text("x")),
+    "write into the compile cache": (False, lambda: (HOME.cache / "x").write_text("x")),
     "write into models/": (False, lambda: (HOME.models / "x").write_text("x")),
     "write into the code": (False, lambda: Path("runner/x.py").write_text("x")),
     "read the token's file": (False, lambda: Path("/etc/finetuner/hf_token").read_text()),
     "see the runner's credentials": (False, lambda: os.listdir("/run/credentials")),
     "list /home": (False, lambda: os.listdir("/home/alice")),
     "list /root": (False, lambda: os.listdir("/root")),
-    "open a device": (False, lambda: open("/dev/nvidia0", "rb")),
+    "open a device": (False, lambda: os.open("/dev/nvidia0", os.O_RDWR)),
     "see another's process": (False, lambda: Path("/proc/1/cmdline").read_bytes()),
     "connect elsewhere": (False, lambda: connect("10.99.0.1")),
     "map memory to write and run": (False, lambda: mmap.mmap(-1, 4096, prot=7)),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import attempts, conclude, launch, taking
+from runner import attempts, conclude, launch, recover, taking
 from runner.accept import Intake
 from runner.card import Card
 from runner.conclude import Ending
@@ -169,6 +169,7 @@ class Daemon:
             self.orders.begin()
             self._begun = True
         if not self._recovered:
+            recover.heal(self.home)
             self.intake.recover()
             self._recovered = True
         young = self.intake.scan()

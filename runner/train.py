@@ -77,14 +77,15 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     attempt.phase("saving the adapter")
     facts = _facts(base, data, course, trainer, time.perf_counter() - started, torch, on_gpu)
     folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts, attempt.pulse)
-    result = {"adapter": str(folder), **facts}
+    at = attempt.home.relative
+    result = {"adapter": at(folder), **facts, "base": {**facts["base"], "folder": at(base.folder)}}
     if "merged" in spec.export:
         attempt.phase("merging")
         del trainer, model
         gc.collect()
         if on_gpu:
             torch.cuda.empty_cache()
-        result["merged"] = str(export.merged(attempt.run.exports, folder, base.folder, encoder, facts, attempt.pulse))
+        result["merged"] = at(export.merged(attempt.run.exports, folder, base.folder, encoder, facts, attempt.pulse))
     return result
 
 

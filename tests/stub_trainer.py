@@ -65,7 +65,7 @@ def main() -> int:
     elif name == "fail":
         outcome = {"outcome": "failed", "error": {"code": "data_blocked", "message": "no rows.", "hint": "Add some."}}
     else:
-        result = {"adapter": str(attempt.run.exports / "adapter"), "final_loss": 0.2, "eval_loss": None, "steps": steps}
+        result = {"adapter": home.relative(attempt.run.exports / "adapter"), "final_loss": 0.2, "eval_loss": None, "steps": steps}
         outcome = {"outcome": "finished", "result": result}
     durable.write_json(attempt.run.result, {"v": 1, "attempt": arguments.attempt, **outcome})
     return 0

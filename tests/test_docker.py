@@ -47,4 +47,7 @@ def test_compose_builds_the_targets_that_exist() -> None:
     for service in services.values():
         assert f"AS {service['build']['target']}\n" in TEXT
         assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"]
+        assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
+    assert int(services["runner"]["stop_grace_period"].removesuffix("s")) >= 180
     assert services["web"]["ports"] == ["127.0.0.1:8501:8501"]

@@ -231,6 +231,10 @@ class Home:
         """Datasets fetched from the Hugging Face Hub (spool/data/reading/hub.py)."""
         return self.cache / "hub-datasets"
 
+    def relative(self, path: Path) -> str:
+        """How a path below the home is written down, so that a copy of the home elsewhere finds its own files."""
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
     def create(self) -> "Home":
         """Makes the folders; any process may do it at any time."""
         durable.make_dirs(

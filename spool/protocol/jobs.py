@@ -157,8 +157,19 @@ def _from_token(home: Home, state: State, token: Token, folders: _Folders) -> Jo
         job.error = outcome.get("error") if state is State.FAILED else None
         job.progress["eta_s"] = None
         if state is State.DONE:
-            job.result = _read(run.result).get("result")
+            job.result = _at_home(home, _read(run.result).get("result"))
     return job
+
+
+def _at_home(home: Home, result: Any) -> dict[str, Any] | None:
+    """The result with absolute folders; they are stored relative to the home, which may be restored elsewhere."""
+    if not isinstance(result, dict):
+        return None
+    folders: dict[str, Any] = {name: str(home.root / result[name]) for name in ("adapter", "merged") if result.get(name)}
+    base = result.get("base")
+    if isinstance(base, dict) and base.get("folder"):
+        folders["base"] = {**base, "folder": str(home.root / base["folder"])}
+    return {**result, **folders}
 
 
 def _from_rejected(home: Home, job_id: str) -> Job:
