@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner import attempts, checkpoint, waits
+from spool.health import failure
 from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import attempt_files, now_iso
 from spool.protocol.states import Token, Tokens
 
 log = logging.getLogger("runner")
-
-PASSING = frozenset({"no_network", "hub_busy"})
-"""Failures that go by: the job is tried again later, and fails only when they last."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _failed(home: Home, token: Token, number: int, code: int | None, error: dict
     run, job_id = home.run(token.job_id), token.job_id
     step = checkpoint.newest_step(run.checkpoints)
     wait = None
-    if error["code"] in PASSING or (error["code"] == "disk_full" and step):
+    if failure.is_passing(error["code"]) or (error["code"] == "disk_full" and step):
         wait = waits.begin(run, error, step, _needed_bytes(home, job_id) if error["code"] == "disk_full" else 0)
     attempts.end(home, job_id, number, "interrupted" if wait else "failed", exit=code, error=error)
     if wait:

@@ -27,7 +27,7 @@ from runner.reserve import Reserve
 from runner.retention import Retention
 from runner.room import Room
 from runner.schedule import Schedule
-from runner.stall import Vigil
+from runner.stall import Orphan, Vigil
 from runner.watch import Wake, Watch
 from spool.health.gpu import Gpu
 from spool.protocol import durable, settings
@@ -99,6 +99,8 @@ class Daemon:
         self.retention = Retention(home, options, started_in=started_in)
         self.gpu_lock = launch.Lock(home.gpu_lock, home.state(State.RUNNING))
         self.running: Running | None = None
+        self.orphan: Vigil | None = None
+        """Watches the trainer that an earlier runner left behind."""
         self.stopping = False
         self.halted: dict[str, str] | None = None
         self.waiting_for: str | None = None
@@ -194,22 +196,31 @@ class Daemon:
             return
         if not self.gpu_lock.acquire():
             self.waiting_for = "a trainer of an earlier runner still lives"
+            self._watch_orphan()
             return
         if not self._reconciled:
-            for orphan in self.tokens.list(State.RUNNING):
-                conclude.attempt(self.home, orphan, Ending())
-            self._reconciled = True
+            for token in self.tokens.list(State.RUNNING):
+                conclude.attempt(self.home, token, Ending(stalled=self.orphan.why if self.orphan else None))
+            self._reconciled, self.orphan = True, None
         self.waiting_for = self.schedule.why_not()
         if not self.reserve.whole:
             self.waiting_for = "the disk is nearly full: no job starts before there is room for the reserve again"
-        token = None if self.waiting_for else self.schedule.next()
-        if token is None:
+        first = None if self.waiting_for else self.schedule.next()
+        if first is None:
             return
         if lost := self.card.fault():
             raise Halt("gpu_lost", lost)
         self.waiting_for = self.card.busy()
         if self.waiting_for is None:
-            self._start(token)
+            self._start(first)
+
+    def _watch_orphan(self) -> None:
+        running = self.tokens.list(State.RUNNING)
+        if self.orphan is None and running:
+            job_id = running[0].job_id
+            self.orphan = Vigil(self.home.run(job_id), Orphan(self.home, job_id))
+        if self.orphan:
+            self.orphan.look()
 
     def _start(self, token: Token) -> None:
         try:

@@ -82,7 +82,7 @@ class Gate:
         if found["outcome"] == "passed":
             run.wait.unlink(missing_ok=True)
             self.tokens.move(token, State.CHECKING, State.QUEUED)
-        elif found["error"]["code"] in conclude.PASSING and (wait := waits.begin(run, found["error"], None, 0)):
+        elif failure.is_passing(found["error"]["code"]) and (wait := waits.begin(run, found["error"], None, 0)):
             run.checked.unlink()
             if token.job_id in self.job_ids:
                 self.job_ids.remove(token.job_id)

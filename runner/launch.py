@@ -91,6 +91,10 @@ class Child:
             log.info("stopping %s (SIGTERM, %g s of grace)", self.name, grace_s)
             self._signal(signal.SIGTERM)
 
+    def dump(self) -> None:
+        """Asks for the stacks of all its threads, in its log (faulthandler)."""
+        os.kill(self.process.pid, signal.SIGUSR1)
+
     def poll(self) -> bool:
         """True once the child has ended and nothing of its group is left; may be asked again."""
         if self.returncode is not None:

@@ -9,10 +9,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-from runner.launch import Child
+from spool.health import processes
 from spool.protocol import durable
-from spool.protocol.home import Run
+from spool.protocol.home import Home, Run
 
 log = logging.getLogger("runner")
 
@@ -21,10 +22,46 @@ DUMP_S = 3.0
 GRACE_S = 20.0
 
 
+class Watched(Protocol):
+    kill_at: float | None
+
+    def dump(self) -> None: ...
+
+    def terminate(self, grace_s: float) -> None: ...
+
+
+class Orphan:
+    """The trainer of a runner that is dead: whatever still holds the GPU lock and names this job as its own."""
+
+    def __init__(self, home: Home, job_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.home = home
+        self.job_id = job_id
+        self.clock = clock
+        self.kill_at: float | None = None
+
+    def dump(self) -> None:
+        self._signal(signal.SIGUSR1)
+
+    def terminate(self, grace_s: float) -> None:
+        if self.kill_at is None:
+            self.kill_at = self.clock() + grace_s
+            self._signal(signal.SIGTERM)
+        elif self.clock() >= self.kill_at:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        for pid in processes.holders(self.home.gpu_lock):
+            try:
+                if self.job_id in processes.command(pid):
+                    os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+
 class Vigil:
     """Watches one attempt. `why` is set once it was given up."""
 
-    def __init__(self, run: Run, child: Child, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, run: Run, child: Watched, clock: Callable[[], float] = time.monotonic) -> None:
         self.run = run
         self.child = child
         self.clock = clock
@@ -39,14 +76,16 @@ class Vigil:
         now, signs = self.clock(), self._signs()
         if self.why is None and signs != self.seen:
             self.seen, self.since = signs, now
-        if self.limit_s is None or now - self.since < self.limit_s or self.child.kill_at is not None:
+        if self.limit_s is None or now - self.since < self.limit_s:
             return
         if self.dumped_at is None:
+            if self.child.kill_at is not None:  # it is being stopped for another reason
+                return
             minutes = self.limit_s / 60
             self.why = f"the job gave no sign of life for {minutes:g} minutes"
             log.warning("%s: %s; its stacks go to %s", self.run.root.name, self.why, self.run.log)
             self.dumped_at = now
-            os.kill(self.child.process.pid, signal.SIGUSR1)
+            self.child.dump()
         elif now - self.dumped_at >= DUMP_S:
             self.child.terminate(GRACE_S)
 

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from spool.health.failure import BACK_OFF_S
 from spool.protocol import durable
 from spool.protocol.home import Home, Run
 from spool.protocol.jobs import iso
-
-BACK_OFF_S = (60, 300, 900, 3600, 3600)
-"""How long a job waits after its first, second ... failure of this kind in a row; after the last one it fails."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def of(run: Run) -> Wait | None:
 def begin(
     run: Run, error: dict[str, Any], step: int | None, free_bytes: int, clock: Callable[[], float] = time.time
 ) -> Wait | None:
-    """Lets the job wait once more; None when it has waited often enough without getting further than `step`."""
+    """Lets the job wait once more; None when it has waited BACK_OFF_S through without getting further than `step`."""
     before = of(run)
     again = before is not None and before.code == error["code"] and before.step == step
     tries = before.tries + 1 if before is not None and again else 1

@@ -7,6 +7,7 @@ after a checkpoint).
 """
 
 import argparse
+import faulthandler
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--attempt", type=int)
     arguments = parser.parse_args()
     home = Home.at(arguments.home)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     stop = StopRequest(home, arguments.job)
     stop.listen()
     attempt = Attempt(home, arguments.job, arguments.attempt, stop)
@@ -65,7 +67,12 @@ def main() -> int:
     elif name == "fail":
         outcome = {"outcome": "failed", "error": {"code": "data_blocked", "message": "no rows.", "hint": "Add some."}}
     else:
-        result = {"adapter": home.relative(attempt.run.exports / "adapter"), "final_loss": 0.2, "eval_loss": None, "steps": steps}
+        result = {
+            "adapter": home.relative(attempt.run.exports / "adapter"),
+            "final_loss": 0.2,
+            "eval_loss": None,
+            "steps": steps,
+        }
         outcome = {"outcome": "finished", "result": result}
     durable.write_json(attempt.run.result, {"v": 1, "attempt": arguments.attempt, **outcome})
     return 0

@@ -39,6 +39,18 @@ def look(home: Home, pid: int) -> Process:
     return Process(pid, program(pid), user(pid), ours)
 
 
+def holders(path: Path) -> list[int]:
+    """Which processes (but this one) have a file open, as far as they may be looked at."""
+    key, found = _key(path), list[int]()
+    for pid in all_pids() if key else []:
+        try:
+            if pid != os.getpid() and any(_key(PROC / str(pid) / "fd" / fd) == key for fd, _ in links(pid)):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
 def program(pid: int) -> str:
     """What somebody would call it: the program, for Python with the script or module that it runs."""
     words = _words(pid)

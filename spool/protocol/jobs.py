@@ -165,7 +165,9 @@ def _at_home(home: Home, result: Any) -> dict[str, Any] | None:
     """The result with absolute folders; they are stored relative to the home, which may be restored elsewhere."""
     if not isinstance(result, dict):
         return None
-    folders: dict[str, Any] = {name: str(home.root / result[name]) for name in ("adapter", "merged") if result.get(name)}
+    folders: dict[str, Any] = {
+        name: str(home.root / result[name]) for name in ("adapter", "merged") if result.get(name)
+    }
     base = result.get("base")
     if isinstance(base, dict) and base.get("folder"):
         folders["base"] = {**base, "folder": str(home.root / base["folder"])}
