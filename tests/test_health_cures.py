@@ -14,12 +14,12 @@ from test_protocol_jobs import accept
 
 from spool.health import cures
 from spool.health.failure_codes import MEANINGS
-from spool.protocol import dropbox, durable, jobs
+from spool.protocol import durable, jobs
 from spool.protocol.home import Home, State
 from spool.protocol.parse import parse_spec
 from spool.protocol.spec import JobSpec
 from spool.protocol.states import Token, Tokens
-from spool.protocol.ulid import mint
+from spool.protocol.ulid import is_ulid, mint
 
 BASE = {"schema": 1, "model": "gemma-3-270m", "dataset": "support_tickets"}
 OOM = {"code": "out_of_memory"}
@@ -255,10 +255,25 @@ def test_submitting_a_suggestion_twice_is_one_job(home: Home) -> None:
     first = cures.submit(home, job_id, made)
     dropped = json.loads((home.incoming / f"{first}.json").read_bytes())
     assert dropped == made.spec | {"submission_id": cures.submission_id(job_id)}
-    home.submission(cures.submission_id(job_id)).write_text(first + "\n")  # as the runner does at acceptance
-    assert cures.submit(home, job_id, made) == first
-    assert dropbox.submitted(home, cures.submission_id(job_id)) == first
+    assert is_ulid(first)
+    assert cures.submit(home, job_id, made) == first, "the runner has not taken it yet"
+    assert cures.submitted(home, job_id) == first
     assert len(list(home.incoming.iterdir())) == 1
+    other = accept(home, State.QUEUED)  # dropped by a script under the same submission_id
+    home.submission(cures.submission_id(job_id)).write_text(other + "\n")
+    assert cures.submit(home, job_id, made) == other
+
+
+def test_a_suggestion_that_was_not_accepted_can_be_submitted_again(home: Home) -> None:
+    job_id = failed(home, dict(BASE), OOM)
+    made = of(home, job_id)
+    assert made is not None
+    first = cures.submit(home, job_id, made)
+    (home.incoming / f"{first}.json").unlink()
+    (home.rejected / first).mkdir()
+    durable.write_json(home.rejected / first / "reason.json", {"code": "queue_full"})
+    assert cures.submitted(home, job_id) is None
+    assert cures.submit(home, job_id, made) != first
 
 
 # --- on the command line

@@ -348,6 +348,8 @@ def test_a_damaged_record_is_no_crash(home: Home) -> None:
 
 # --- the codes
 
+OF_OURS = ("FinetunerError", "DataError", "ModelError", "NotFound", "Unresolved", "Diverged")
+
 
 def raised_codes() -> dict[str, set[str]]:
     """code -> files, of every error that the code of a job's processes raises with a code of its own."""
@@ -360,8 +362,8 @@ def raised_codes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-                values = [*node.exc.args[2:3], *(each.value for each in node.exc.keywords if each.arg == "code")]
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OF_OURS:
+                values = [*node.args[2:3], *(each.value for each in node.keywords if each.arg == "code")]
                 for value in values:
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
                         found.setdefault(value.value, set()).add(path.name)

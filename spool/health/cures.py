@@ -6,6 +6,7 @@ the job (disk, network, card, a stall) the same spec is offered again. What must
 spec) gets no suggestion. A changed spec that one of the jobs before it had already is never offered.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -13,12 +14,13 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spool.protocol import dropbox, durable
+from spool.protocol import dropbox, durable, jobs
 from spool.protocol.dropbox import dropped_spec
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 from spool.protocol.spec import JobSpec, Train, batches
+from spool.protocol.ulid import ALPHABET, mint
 
 SHORTEST_TOKENS = 256
 """Below this a cut row mostly loses its answer."""
@@ -149,10 +151,33 @@ def submission_id(job_id: str) -> str:
     return f"suggested-for-{job_id}"
 
 
-def submit(home: Home, job_id: str, made: Suggestion, new_id: str | None = None) -> str:
-    """Drops the suggestion for a job as a new job and gives its id; what was dropped before is not dropped again."""
-    name = submission_id(job_id)
-    return dropbox.submitted(home, name) or dropbox.submit(home, {**made.spec, "submission_id": name}, new_id)
+def submit(home: Home, job_id: str, made: Suggestion) -> str:
+    """Drops the suggestion for a job as a new job and gives its id; what was dropped before is not dropped again.
+
+    The id follows from the failed job's, so that this holds before the runner has taken the drop, and without one.
+    """
+    fresh = submitted(home, job_id)
+    if fresh is None:
+        fresh = mint() if (home.rejected / _next_id(job_id)).exists() else _next_id(job_id)
+        dropbox.submit(home, {**made.spec, "submission_id": submission_id(job_id)}, fresh)
+    return fresh
+
+
+def submitted(home: Home, job_id: str) -> str | None:
+    """The job that a job's suggestion became, or None where it was not submitted, or not accepted."""
+    for fresh in (dropbox.submitted(home, submission_id(job_id)), _next_id(job_id)):
+        try:
+            if fresh and jobs.get_job(home, fresh).state != "rejected":
+                return fresh
+        except FinetunerError:
+            continue
+    return None
+
+
+def _next_id(job_id: str) -> str:
+    """A ULID with the failed job's time, and letters that follow from its id."""
+    digest = int.from_bytes(hashlib.sha256(submission_id(job_id).encode()).digest()[:10], "big")
+    return job_id[:10] + "".join(ALPHABET[digest >> shift & 31] for shift in range(75, -1, -5))
 
 
 def _less_memory(settings: dict[str, Any], tokens: Mapping[str, Any]) -> list[Change]:

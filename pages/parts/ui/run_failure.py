@@ -7,11 +7,9 @@ from pages.parts import words
 from pages.parts.escape import md, one_line
 from pages.parts.ui import frame
 from spool.health import cures
-from spool.protocol import dropbox, jobs
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
-from spool.protocol.ulid import mint
 
 
 def show(home: Home, job: Job) -> None:
@@ -30,7 +28,7 @@ def show(home: Home, job: Job) -> None:
 
 def _what_to_try(home: Home, job: Job, made: cures.Suggestion) -> None:
     """The difference, and one click that submits it; a second click, window or person gets the same job."""
-    after = _tried_already(home, job)
+    after = cures.submitted(home, job.id)
     if made.changes:
         st.markdown("**What to try** :gray[Only this differs from the job above:]")
         _table(made)
@@ -76,10 +74,8 @@ def _value(value: object) -> str:
 
 
 def _submit(home: Home, job: Job, made: cures.Suggestion) -> None:
-    """The id is minted once a session and job, so that a second click drops the same file."""
-    fresh = st.session_state.setdefault(f"retried-{job.id}", mint())
     try:
-        fresh = cures.submit(home, job.id, made, fresh)
+        fresh = cures.submit(home, job.id, made)
     except (OSError, FinetunerError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         frame.show_error(
@@ -87,12 +83,3 @@ def _submit(home: Home, job: Job, made: cures.Suggestion) -> None:
         )
         return
     st.switch_page(frame.MONITOR, query_params={"job": fresh})
-
-
-def _tried_already(home: Home, job: Job) -> str | None:
-    """The job that this suggestion became, also in the moments before the runner has taken it."""
-    found = dropbox.submitted(home, cures.submission_id(job.id)) or st.session_state.get(f"retried-{job.id}")
-    try:
-        return jobs.get_job(home, found).id if found else None
-    except FinetunerError:
-        return None
