@@ -45,14 +45,22 @@ def let_pass(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("away", "no_network"), ("full", "disk_full")])
-def test_what_passes_by_itself_is_waited_for(home: Home, stub_runner: Runner, name: str, code: str) -> None:
+def test_what_passes_by_itself_is_waited_for(
+    home: Home, stub_runner: Runner, name: str, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     job_id = drop(home, name)
     run = home.run(job_id)
     wait = let_pass(run) if name == "away" else wait_for(lambda: durable.read_json(run.wait))
     assert (wait["code"], wait["tries"]) == (code, 1)
     if name == "full":
         stub_runner.wait(drop(home), "done")  # others go on meanwhile
-        assert stub_runner.job(job_id).state == "queued"
+        job = stub_runner.job(job_id)
+        assert job.state == "queued"
+        assert job.waits is not None
+        assert job.waits["why"] == "disk_full."
+        assert job.waits["not_before"] > (job.submitted_at or "")
+        assert finetuner(["--home", str(home.root), "show", job_id]) == 0
+        assert "disk_full." in capsys.readouterr().out
         assert wait["free_bytes"] > 1e9
         let_pass(run)
     stub_runner.wait(job_id, "done")

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import quantities
-from pages.parts.escape import one_line
+from pages.parts.escape import md, one_line
 from pages.parts.ui import frame, jobs
 from pages.parts.words import STATES
 from spool.protocol.jobs import Job, list_jobs
@@ -128,7 +128,12 @@ def queue() -> None:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting[:SHOWN_WAITING]:
                 since = f"since {quantities.ago(job.submitted_at, now)}".replace(" ago", "")
-                row(job, f"{jobs.progress_text(job)} …" if job.state == "checking" and job.phase else since)
+                if job.waits:
+                    again = quantities.clock(job.waits["not_before"], frame.zone())
+                    since = f"tried again at {again}: {md(one_line(job.waits['why'] or '', 120))}"
+                elif job.state == "checking" and job.phase:
+                    since = f"{jobs.progress_text(job)} …"
+                row(job, since)
         if len(waiting) > SHOWN_WAITING:
             st.caption(f"And {len(waiting) - SHOWN_WAITING:,} more.")
     else:

@@ -35,6 +35,7 @@ def text(home: Home, job: Job) -> None:
             ("name", job.name),
             ("kind", job.kind),
             ("state", state),
+            ("waits", f"until {job.waits['not_before']}: {job.waits['why']}" if job.waits else None),
             ("model", job.model),
             ("dataset", job.dataset),
             ("priority", job.priority),

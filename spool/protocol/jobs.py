@@ -42,6 +42,8 @@ class Job:
     dataset: str | None = None
     retry_of: str | None = None
     phase: str | None = None
+    waits: dict[str, Any] | None = None
+    """Of a job that is tried again by itself: `why`, and `not_before` (ISO 8601)."""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -147,6 +149,9 @@ def _from_token(home: Home, state: State, token: Token, folders: _Folders) -> Jo
         row = metrics.last(run.metrics) or {}
         job.progress = {name: row.get(name) for name in ("step", "total_steps", "eta_s")}
         job.progress["step"] = row.get("step") or 0
+    if state in (State.CHECKING, State.QUEUED):
+        wait = _read(run.wait)
+        job.waits = {"why": wait.get("why"), "not_before": iso(wait.get("not_before") or 0)} if wait else None
     if state in (State.CHECKING, State.RUNNING):
         event = metrics.last(run.events) or {}
         of_the_check = event.get("attempt") == 0
