@@ -354,10 +354,10 @@ OF_OURS = ("FinetunerError", "DataError", "ModelError", "NotFound", "Unresolved"
 def raised_codes() -> dict[str, set[str]]:
     """code -> files, of every error that the code of a job's processes raises with a code of its own."""
     files = [path for path in (ROOT / "runner").glob("*.py") if path.stem not in ("accept", "embed", "demo")]
-    files += [
-        ROOT / "spool/data" / f"{name}.py"
-        for name in ("chat", "delimited", "hub", "prepare", "read", "source", "tokens")
-    ]
+    readers = {"chat", "delimited", "hub", "prepare", "read", "source", "tokens"}
+    of_data = [path for path in (ROOT / "spool/data").rglob("*.py") if path.stem in readers]
+    assert {path.stem for path in of_data} == readers, "a module was renamed: name it here"
+    files += of_data
     files += [ROOT / "spool/protocol/resolve.py"]
     found: dict[str, set[str]] = {}
     for path in files:
