@@ -132,13 +132,13 @@ def queue_all(home: Home) -> None:
         os.rename(home.state(State.CHECKING) / name, home.state(State.QUEUED) / name)
 
 
-def ticks(home: Home, young: int) -> tuple[list[float], list[float]]:
-    """Seconds of a tick of the daemon while one job runs: as the queue is, and with `young` fresh files in incoming/."""
+def ticks(home: Home, young: int) -> tuple[float, list[float], list[float]]:
+    """Seconds of a tick of the daemon: the first (it claims a job), the next, and those with `young` fresh drops."""
     sleeper = home.root / "sleeper.py"
     sleeper.write_text(SLEEPER)
     command = (sys.executable, str(sleeper))
     daemon = Daemon(home, settings.Settings(settle_s=60), ROOT, command, command)
-    daemon.tick()
+    first = timed(daemon.tick)
     try:
         quiet = [timed(daemon.tick) for _ in range(20)]
         for i in range(young):
@@ -152,7 +152,7 @@ def ticks(home: Home, young: int) -> tuple[list[float], list[float]]:
         daemon.watch.stop()
     for path in home.incoming.iterdir():
         path.unlink()
-    return quiet, busy
+    return first, quiet, busy
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -218,7 +218,7 @@ def main() -> int:
         queue_all(many)
         listed, listed_json = listing(many), listing(many, "--json")
         restarted = restart_after_kill(many)
-        quiet, busy = ticks(many, arguments.jobs)
+        first, quiet, busy = ticks(many, arguments.jobs)
         real = checked_to_start(folder / "real", arguments.model, 20) if arguments.model else []
     load = os.getloadavg()[0]
     print(f"python -m bench.spool --jobs {arguments.jobs} --rounds {arguments.rounds}")
@@ -234,8 +234,11 @@ def main() -> int:
     print(f"accepting them all          {accepted:.1f} s   (goal 60)")
     print(f"finetuner jobs              median {statistics.median(listed):.2f} s, worst {max(listed):.2f} s   (goal 1)")
     print(f"finetuner jobs --json       median {statistics.median(listed_json):.2f} s, worst {max(listed_json):.2f} s")
-    print(f"a tick of the daemon        median {of_ms(quiet)}, worst {max(quiet) * 1e3:.0f} ms   (goal 250)")
-    print(f"... and as many young drops median {of_ms(busy)}, worst {max(busy) * 1e3:.0f} ms   (goal 250)")
+    print(
+        f"the daemon's first tick     {first * 1e3:.0f} ms   (goal 250; it recovers, lists the queue and claims a job)"
+    )
+    print(f"a tick while the job runs   median {of_ms(quiet)}, worst {max(quiet) * 1e3:.0f} ms   (goal 250)")
+    print(f"... as many young drops     median {of_ms(busy)}, worst {max(busy) * 1e3:.0f} ms   (goal 250)")
     print(f"kill -9 to working again    {restarted:.2f} s   (goal 5)")
     return 0
 

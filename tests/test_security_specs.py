@@ -85,8 +85,8 @@ def test_the_fuzzer_finds_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CODE_THAT_RUNS_TEXT = re.compile(
-    r"(?<![\w.])(?<!def )(eval|exec|compile|__import__)\(|shell=True|os\.(system|popen)\(|yaml\.(unsafe_)?load\(|\bpickle\b|"
-    r"\bmarshal\b|\bshelve\b|\bdill\b|joblib|trust_remote_code=True|weights_only=False|\.format_map\("
+    r"(?<![\w.])(?<!def )(eval|exec|compile|__import__)\(|shell=True|os\.(system|popen)\(|"
+    r"yaml\.(unsafe_)?load\(|\bpickle\b|\bmarshal\b|\bshelve\b|\bdill\b|joblib|trust_remote_code=True|weights_only=False|\.format_map\("
 )
 
 

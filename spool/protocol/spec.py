@@ -18,7 +18,9 @@ Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 class Group(BaseModel):
     """Closed and strict: an unknown field is an error, "3" is not 3, NaN is not a number."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, frozen=True
+    )
 
 
 class Lora(Group):
