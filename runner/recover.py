@@ -144,10 +144,13 @@ def _dropped_again(home: Home) -> int:
     for state in State:
         for token in Tokens(home).list(state):
             by_name[str(Tokens(home).body(state, token).get("dropped_name"))].append(token.job_id)
+    nameless = by_name["None"]  # their tokens were made anew from their run folders
+    taken = list(home.accepting.glob("*.json"))
     gone = 0
     for path in drops:
         name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
-        same = [home.run(job_id).spec_orig for job_id in [*by_name[name], path.stem] if is_ulid(job_id)]
+        known = [*by_name[name], *nameless, path.stem]
+        same = [*taken, *(home.run(job_id).spec_orig for job_id in known if is_ulid(job_id))]
         same += [home.rejected / path.stem / "dropped.json"] if is_ulid(path.stem) else []
         if _is_one_of(path, same):
             log.warning("%r in incoming/ is a job already: the copy was made while it was taken", path.name)
