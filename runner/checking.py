@@ -22,6 +22,7 @@ from spool.protocol import durable, metrics, settings
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home, Run, State
 from spool.protocol.process import locked, step_back
+from spool.protocol.redact import redact
 from spool.protocol.resolve import Places
 from spool.protocol.spec import JobSpec
 from spool.protocol.states import Tokens
@@ -48,7 +49,7 @@ def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
             _check(run, places, encoders)
         except Exception as raised:
             if not isinstance(raised, FinetunerError):
-                traceback.print_exc()
+                print(redact(traceback.format_exc()), flush=True)
             error = failure.explain_exception(raised, "check_failed", "the check of the data broke off: ", MEMORY_HINT)
             print(f"-- failed: {error['message']} {error['hint']}", flush=True)
         durable.write_json(run.checked, {"v": 1, "outcome": "failed" if error else "passed", "error": error})

@@ -19,6 +19,7 @@ from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.process import step_back
+from spool.protocol.redact import redact
 from spool.protocol.spec import JobSpec
 
 
@@ -55,10 +56,10 @@ def _attempt(attempt: Attempt) -> int:
         outcome: dict[str, Any] = {"outcome": "finished", "result": perform(attempt)}
     except Exception as error:
         if attempt.stop.requested:  # the signal may surface as another error inside a library
-            traceback.print_exc()
+            print(redact(traceback.format_exc()), flush=True)
             raise Stopped from None
         if not isinstance(error, FinetunerError):
-            traceback.print_exc()
+            print(redact(traceback.format_exc()), flush=True)
         outcome = {"outcome": "failed", "error": failure.explain_exception(error)}
         print(f"-- failed: {outcome['error']['message']} {outcome['error']['hint']}", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
