@@ -3,7 +3,7 @@
 Run as: python tests/trainer_process.py        (one order a line on stdin, one answer a line on file descriptor 3)
 
 An order: home, job, attempt; at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left as by
-SIGKILL (`kill_at`); from which batch on the loss is NaN (`nan_from`).
+SIGKILL (`kill_at`), or after which step that is (`kill_after`); from which batch on the loss is NaN (`nan_from`).
 """
 
 import gc
@@ -46,6 +46,7 @@ class TrainerProcess:
                     "PYTHONPATH": str(ROOT),
                     "UNSLOTH_COMPILE_LOCATION": str(home.cache / "unsloth"),
                     "HF_HUB_OFFLINE": "1",
+                    "OMP_NUM_THREADS": "1",  # threads that wait for each other are slow where cores are shared
                 },
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -106,6 +107,7 @@ class Killed(BaseException):
 class Watched(Attempt):
     stop_at: int | None = None
     kill_at: int | None = None
+    kill_after: int | None = None
     pulses = 0
 
     def pulse(self) -> None:
@@ -115,6 +117,8 @@ class Watched(Attempt):
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
         if self.pulses == self.kill_at:
+            raise Killed
+        if self.kill_after and (metrics.last(self.run.metrics) or {}).get("step", 0) >= self.kill_after:
             raise Killed
 
 
@@ -139,6 +143,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     stop.listen()
     attempt = Watched(home, order["job"], order["attempt"], stop)
     attempt.stop_at, attempt.kill_at = order.get("stop_at"), order.get("kill_at")
+    attempt.kill_after = order.get("kill_after")
     began = time.perf_counter()
     answer: dict[str, Any] = {"outcome": "finished"}
     if order.get("nan_from"):
