@@ -170,9 +170,7 @@ def people(box: Machine) -> None:
     title("who may do what")
     box.sh("systemctl start finetuner-runner finetuner-web")
     box.sh("systemctl --no-pager status finetuner-runner finetuner-web | head -40")
-    box.sh(
-        "systemd-analyze --no-pager security finetuner-runner | tail -1; systemd-analyze --no-pager security finetuner-web | tail -1"
-    )
+    box.sh("for unit in finetuner-runner finetuner-web; do systemd-analyze --no-pager security $unit | tail -1; done")
     box.sh("find /var/lib/finetuner -maxdepth 2 -printf '%M %u:%g %p\\n' | sort -k3")
     done = submit(box, "ok")
     expect("a job that alice submits is done", until(lambda: state(box, done) == "done", 20) < 20)
@@ -198,7 +196,8 @@ def sandbox(box: Machine) -> None:
     box.sh(
         "sed -e 's|^ExecStart=.*|ExecStart="
         + f"{python} -P /mnt/src/bench/service_probe.py {run}|' -e '/^ExecStartPost/d'"
-        " -e 's/^Type=.*/Type=oneshot/' -e '/^Restart/d' -e '/^Environment=FINE/a Environment=PYTHONPATH=/opt/gemma-finetuner'"
+        " -e 's/^Type=.*/Type=oneshot/' -e '/^Restart/d'"
+        " -e '/^Environment=FINE/a Environment=PYTHONPATH=/opt/gemma-finetuner'"
         " /etc/systemd/system/finetuner-web.service > /etc/systemd/system/probe.service && systemctl daemon-reload",
         quiet=True,
     )
@@ -211,7 +210,8 @@ def sandbox(box: Machine) -> None:
     said = box.sh("journalctl -u probe -o cat --no-pager | grep -E '^(ok|WRONG) '")
     expect("the sandbox allows and refuses what it should", "WRONG" not in said and said.count("\n") > 20)
     said = box.sh(
-        "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8501/; curl -s http://127.0.0.1:8501/_stcore/script-health-check"
+        "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8501/;"
+        " curl -s http://127.0.0.1:8501/_stcore/script-health-check"
     )
     expect("the web app answers", said.startswith("200"))
 
@@ -245,7 +245,8 @@ def stops(box: Machine) -> None:
         expect(f"one trainer lives: {len(found)}", len(found) == 1)
     times.sort()
     print(
-        f"kill -9 of the runner to a trainer at work again, 10 times: median {times[5]:.2f} s, longest {times[-1]:.2f} s"
+        "kill -9 of the runner to a trainer at work again, 10 times: "
+        f"median {times[5]:.2f} s, longest {times[-1]:.2f} s"
     )
     expect("at most 5 s", times[-1] <= 5)
     box.sh("systemctl show finetuner-runner -p NRestarts -p ActiveState")
@@ -280,13 +281,14 @@ def faults(box: Machine) -> None:
     box.sh("chmod 3775 /var/lib/finetuner/spool/incoming")
     expect("the fault gone, it goes on", until(lambda: "ready" in show(box, "StatusText")[0], 20) < 20)
     said = box.sh(
-        "FINETUNER_HOME=/var/lib/finetuner PYTHONPATH=/opt/gemma-finetuner /opt/gemma-finetuner/.venv/bin/finetuner-runner;"
-        " echo exit $?",
+        "FINETUNER_HOME=/var/lib/finetuner PYTHONPATH=/opt/gemma-finetuner"
+        " /opt/gemma-finetuner/.venv/bin/finetuner-runner; echo exit $?",
         "finetuner",
     )
     expect("a second runner leaves with 75", "exit 75" in said.splitlines())
     box.sh(
-        "systemctl stop finetuner-runner; echo '{\"scan\": 1}' > /var/lib/finetuner/settings.json; systemctl start finetuner-runner"
+        "systemctl stop finetuner-runner; echo '{\"scan\": 1}' > /var/lib/finetuner/settings.json;"
+        " systemctl start finetuner-runner"
     )
     time.sleep(3)
     got = show(box, "ActiveState", "ExecMainStatus", "NRestarts")
@@ -333,7 +335,7 @@ def train(box: Machine) -> None:
         f"systemctl restart finetuner-runner",
         quiet=True,
     )
-    job = submit(box, "real", model='"gemma-3-270m"', train='{"max_steps": 10, "save_steps": 3}', eval="{}")
+    job = submit(box, "real", model='"gemma-3-270m"', train='{"max_steps": 8, "save_steps": 3, "effective_batch": 2}')
     folder = f"/var/lib/finetuner/runs/{job}"
     step = lambda: box.sh(f"ls {folder}/checkpoints/checkpoint-3", quiet=True)  # noqa: E731
     print(f"first checkpoint after {until(lambda: 'COMPLETE' in step(), 300):.0f} s")
@@ -344,7 +346,8 @@ def train(box: Machine) -> None:
     box.sh("systemctl start finetuner-runner")
     took = until(lambda: state(box, job) in ("done", "failed"), 400)
     box.sh(
-        f"finetuner show {job}; cat {folder}/attempts/000*.json | grep -E 'outcome|step|why'; tail -n 3 {folder}/train.log",
+        f"finetuner show {job}; cat {folder}/attempts/000*.json | grep -E 'outcome|step|why';"
+        f" tail -n 3 {folder}/train.log",
         "alice",
     )
     expect(f"it is done after {took:.0f} s more", state(box, job) == "done")
@@ -355,12 +358,13 @@ def train(box: Machine) -> None:
 def goodbye(box: Machine) -> None:
     title("uninstall")
     box.sh(
-        "umount /var/lib/finetuner/models/gemma-3-270m /var/lib/finetuner/spool/state /opt/gemma-finetuner/.venv/lib 2>/dev/null",
+        "umount -l /var/lib/finetuner/models/gemma-3-270m /opt/gemma-finetuner/.venv/lib 2>/dev/null",
         quiet=True,
     )
     box.sh("cp /mnt/src/deploy/install.sh /root/; /mnt/src/deploy/install.sh --uninstall")
     said = box.sh(
-        "ls /etc/systemd/system | grep finetuner; ls -d /opt/gemma-finetuner /etc/finetuner /usr/local/bin/finetuner; ls /var/lib/finetuner"
+        "ls /etc/systemd/system | grep finetuner; ls -d /opt/gemma-finetuner /etc/finetuner /usr/local/bin/finetuner;"
+        " ls /var/lib/finetuner"
     )
     expect("all is gone but the data", said.count("No such file") == 3 and "spool" in said)
     box.sh("/mnt/src/deploy/install.sh --uninstall --purge")

@@ -51,7 +51,7 @@ TRIES: dict[str, tuple[bool, Callable[[], object]]] = {
     "connect to 127.0.0.1": (True, lambda: connect("127.0.0.1")),
     "write into runs/": (False, lambda: (HOME.runs / "x").write_text("x")),
     "write into a run": (False, lambda: (HOME.run(RUN).root / "x").write_text("x")),
-    "change a result": (False, lambda: open(HOME.run(RUN).result, "a")),
+    "change a result": (False, lambda: os.open(HOME.run(RUN).result, os.O_WRONLY)),
     "write into spool/state/": (False, lambda: (HOME.states / "x").write_text("x")),
     "queue a token": (False, lambda: (HOME.states / "queued" / "x").write_text("x")),
     "write runner.json": (False, lambda: os.close(os.open(HOME.runner_json, os.O_WRONLY))),
