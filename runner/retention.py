@@ -28,6 +28,11 @@ log = logging.getLogger("runner")
 
 PASS_S = 600.0
 """Time between two looks through everything; a tenth of it while the disk is nearly full."""
+LIVE = tuple(state for state in State if state not in FINAL)
+COARSE_NS = 100_000_000
+"""Two changes of a folder so close to each other may bear the same time."""
+LEAST_SPECS = 50
+"""So many are read in a call whatever its deadline: listing a long queue alone may take that time."""
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 4 << 20
 
@@ -77,7 +82,9 @@ class Retention:
         """Ended job -> when the next thing of it goes; such a job is not looked at before that."""
         self._live: dict[str, frozenset[str]] = {}
         """Job that has not ended -> the runs that its spec names."""
+        self._drops: dict[tuple[str, int, int], frozenset[str]] = {}
         self._needed: frozenset[str] = frozenset()
+        self._looked_at: tuple[tuple[int, ...], frozenset[str]] | None = None
         self._failed: set[Path] = set()
         self._freed_bytes = 0
 
@@ -101,23 +108,46 @@ class Retention:
 
     def _look_who_needs_what(self, end: float) -> bool:
         """Reads the specs of jobs that have not ended, each once; False when the time was over first."""
-        live = {token.job_id for state in State if state not in FINAL for token in self.tokens.list(state)}
+        waiting = self._waiting()
+        signature = (self._signature(), waiting)
+        if signature == self._looked_at:
+            return True
+        # PRIORITY-SEQUENCE-ID.json; a name that is no token protects a run that does not exist
+        live = {name[-31:-5] for state in LIVE for name in os.listdir(self.home.state(state))}
         self._live = {job_id: named for job_id, named in self._live.items() if job_id in live}
         for count, job_id in enumerate(live - self._live.keys()):
-            if count and time.monotonic() >= end:
+            if count >= LEAST_SPECS and time.monotonic() >= end:
                 return False
             try:
                 spec = self.home.run(job_id).spec.read_bytes()
             except FileNotFoundError:
                 spec = b""
             self._live[job_id] = runs_named(self.home, self.started_in, spec)
-        waiting = [
-            runs_named(self.home, self.started_in, _first_bytes(Path(entry.path)))
-            for folder in (self.home.incoming, self.home.accepting)
-            for entry in os.scandir(folder)
-        ]
-        self._needed = frozenset(live).union(*self._live.values(), *waiting)
+        self._needed = waiting.union(live, *self._live.values())
+        self._looked_at = signature
         return True
+
+    def _signature(self) -> tuple[int, ...]:
+        """Changes whenever a token comes or goes; equals no other one while a folder has changed so lately that another
+        change might bear the same time."""
+        times = tuple(self.home.state(state).stat().st_mtime_ns for state in LIVE)
+        return times if max(times) < time.time_ns() - COARSE_NS else (time.monotonic_ns(),)
+
+    def _waiting(self) -> frozenset[str]:
+        """The runs that drops name which are not taken yet; what has not changed is not read again."""
+        seen: dict[tuple[str, int, int], frozenset[str]] = {}
+        for folder in (self.home.incoming, self.home.accepting):
+            for entry in os.scandir(folder):
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                key = (entry.path, info.st_mtime_ns, info.st_size)
+                seen[key] = self._drops.get(key) or runs_named(
+                    self.home, self.started_in, _first_bytes(Path(entry.path))
+                )
+        self._drops = seen
+        return frozenset().union(*seen.values())
 
     def _pass(self, low: bool) -> Iterator[None]:
         """One look through everything, in small steps."""

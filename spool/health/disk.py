@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,10 +59,12 @@ def measure(home: Home, options: Settings, budget_s: float = BUDGET_S) -> Disk:
     place = next(folder for folder in (home.root, *home.root.parents) if folder.exists())
     usage, nodes = shutil.disk_usage(place), os.statvfs(place)
     disk = Disk(usage.free, usage.total, nodes.f_favail, nodes.f_files)
-    end = time.monotonic() + budget_s
     try:
-        _count(home, disk, end)
-        _foresee(home, options, disk, end + 0.5 * budget_s)
+        _count(home, disk, time.monotonic() + budget_s)
+    except TimeoutError:
+        disk.complete = False
+    try:
+        _foresee(home, options, disk, time.monotonic() + 0.5 * budget_s)
     except TimeoutError:
         disk.complete = False
     disk.uses = dict(sorted(disk.uses.items(), key=lambda each: -each[1]))
@@ -120,21 +121,27 @@ def _count(home: Home, disk: Disk, end: float) -> None:
         uses[name] = _tree(folder, end)
     for entry in _scan(home.cache):
         name = _OF_THE_CACHE.get(entry.name, entry.name.replace("-", "_"))
-        uses[name] = uses.get(name, 0) + (_tree(Path(entry.path), end) if _is_dir(entry) else _own(entry))
+        uses[name] = uses.get(name, 0) + (
+            _tree(entry.path, end) if entry.is_dir(follow_symlinks=False) else _own(entry)
+        )
     reserve = next((_own(entry) for entry in _scan(home.states) if entry.name == home.reserve.name), 0)
     uses["reserve"] = reserve
     uses["spool"] = _tree(home.spool, end) - uses["rejected"] - reserve
     runs = dict.fromkeys(("checkpoints", "exports", "prepared_rows", "logs", "metrics", "records"), 0)
     uses |= runs
     for run in _scan(home.runs):
-        for entry in _scan(Path(run.path)):
-            if _is_dir(entry):
-                name = "checkpoints" if entry.name.startswith(expiry.PRUNED) else _OF_A_RUN.get(entry.name, "records")
-                uses[name] += _tree(Path(entry.path), end)
-            elif entry.name.endswith(".log"):
-                uses["logs"] += _own(entry)
-            else:
-                uses["metrics" if entry.name.endswith(".jsonl") else "records"] += _own(entry)
+        _count_run(run.path, uses, end)
+
+
+def _count_run(folder: str, uses: dict[str, int], end: float) -> None:
+    for entry in _scan(folder):
+        if entry.is_dir(follow_symlinks=False):
+            name = "checkpoints" if entry.name.startswith(expiry.PRUNED) else _OF_A_RUN.get(entry.name, "records")
+            uses[name] += _tree(entry.path, end)
+        elif entry.name.endswith(".log"):
+            uses["logs"] += _own(entry)
+        else:
+            uses["metrics" if entry.name.endswith(".jsonl") else "records"] += _own(entry)
 
 
 def _foresee(home: Home, options: Settings, disk: Disk, end: float) -> None:
@@ -142,6 +149,8 @@ def _foresee(home: Home, options: Settings, disk: Disk, end: float) -> None:
     now = time.time()
     for state in sorted(FINAL):
         for token in Tokens(home).list(state):
+            if time.monotonic() > end:
+                raise TimeoutError
             run = home.run(token.job_id)
             going = expiry.of_job(run, State(state), 0.0, options.retention)
             if not going:
@@ -154,37 +163,30 @@ def _foresee(home: Home, options: Settings, disk: Disk, end: float) -> None:
                 disk.soon_bytes += count if each.due <= now + SOON_S else 0
 
 
-def _tree(folder: Path, end: float) -> int:
+def _tree(folder: str | Path, end: float) -> int:
     """What a folder takes on the disk, links not followed.
 
     Raises:
         TimeoutError: the time is over.
     """
-    total, waiting = 0, [folder]
+    total, waiting = 0, [os.fspath(folder)]
     while waiting:
         if time.monotonic() > end:
             raise TimeoutError
         for entry in _scan(waiting.pop()):
-            if _is_dir(entry):
-                waiting.append(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
             else:
                 total += _own(entry)
     return total
 
 
-def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            yield from entries
+            return list(entries)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
+        return []
 
 
 def _own(entry: os.DirEntry[str]) -> int:
