@@ -323,6 +323,24 @@ def test_the_queue_is_held_drained_and_released_from_its_page(world: World) -> N
     assert sorted(path.name for path in world.home.control.iterdir()) == ["drain", "hold", "release"]
 
 
+def test_steps_done_twice_are_drawn_once_and_each_attempt_on_demand(world: World) -> None:
+    job_id = world.job(State.RUNNING, steps=72)
+    assert not visit("monitor", job=job_id).toggle
+    path = world.home.run(job_id).metrics
+    writer = metrics.Writer(path, 2)
+    for step in range(61, 80):
+        writer.write(step=step, total_steps=120, loss=0.5)
+    with open(path, "ab") as file:
+        file.write(b"\x00 bit rot\n")
+    app = visit("monitor", job=job_id)
+    assert "1 line(s) of metrics.jsonl" in said(app)
+    assert "attempts" not in app.get("vega_lite_chart")[0].proto.spec
+    app = app.toggle[0].set_value(True).run()
+    assert not app.exception
+    chart = json.loads(app.get("vega_lite_chart")[0].proto.spec)
+    assert any(layer.get("name") == "attempts" for layer in chart["layer"])
+
+
 def test_monitor_shows_a_running_job(world: World) -> None:
     job_id = full(world)["running"]
     app = visit("monitor", job=job_id)

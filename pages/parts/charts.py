@@ -37,6 +37,24 @@ def loss(losses: pd.DataFrame, total_steps: int | None, height: int = 300) -> al
     ).properties(height=height)
 
 
+def attempts(losses: pd.DataFrame, total_steps: int | None, height: int = 300) -> alt.LayerChart:
+    """The losses of each attempt as a line of its own: after a resume they lie on each other."""
+    x = _steps(total_steps)
+    legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="stroke", symbolStrokeWidth=3)
+    names = sorted(losses["attempt"].unique(), key=lambda name: int(name.rpartition(" ")[2]))
+    lines = (
+        alt.Chart(name="attempts")
+        .mark_line(interpolate="monotone", clip=True, strokeWidth=2, opacity=0.75)
+        .encode(
+            x=x,
+            y=alt.Y("loss:Q", title=None, scale=alt.Scale(zero=False), axis=_quiet()),
+            color=alt.Color("attempt:N", scale=alt.Scale(domain=names), legend=legend),
+        )
+    )
+    tips = [_step_tip(), alt.Tooltip("attempt:N", title="Attempt"), _value_tip("loss", "Loss")]
+    return alt.layer(lines, _ruler(x, tips), data=losses).properties(height=height)
+
+
 def learning_rate(rates: pd.DataFrame, total_steps: int | None, height: int = 300) -> alt.LayerChart:
     """The learning rate over the steps."""
     x = _steps(total_steps)

@@ -21,15 +21,28 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self.reader = metrics.Reader(path)
         self.rows: list[Row] = []
+        self.every: list[Row] = []
+        """Also what a later attempt did again, in the order in which it was written."""
 
     def look(self) -> list[Row]:
         """The rows of one curve so far, resumed steps counted once."""
         new = self.reader.read_new()
         if self.reader.restarted:
-            self.rows = []
+            self.rows, self.every = [], []
         if new:
+            self.every += new
             self.rows = metrics.one_line(self.rows + new)
         return self.rows
+
+    @property
+    def broken(self) -> int:
+        """How many lines could not be read; they are passed over."""
+        return self.reader.broken
+
+    @property
+    def repeated(self) -> bool:
+        """Whether an attempt went over steps that an earlier one had done."""
+        return len(self.rows) < len(self.every)
 
 
 def number(value: Any) -> float | None:
@@ -92,6 +105,16 @@ def loss_frame(rows: Sequence[Row], points: int = MAX_POINTS) -> pd.DataFrame:
     )
     merged = training.merge(frame(rows, "eval_loss", points), on="step", how="outer").sort_values("step")
     return merged.astype({"step": "int32", "loss": "float32", "trend": "float32", "eval_loss": "float32"})
+
+
+def attempts_frame(rows: Sequence[Row], points: int = MAX_POINTS) -> pd.DataFrame:
+    """step, loss, attempt: the losses of every attempt, each thinned by itself."""
+    numbers = sorted({int(row["attempt"]) for row in rows if number(row.get("loss")) is not None and "attempt" in row})
+    parts = []
+    for each in numbers:
+        own = frame([row for row in rows if row.get("attempt") == each], "loss", max(100, points // len(numbers)))
+        parts.append(own.assign(attempt=f"attempt {each}"))
+    return pd.concat(parts) if parts else pd.DataFrame({"step": [], "loss": [], "attempt": []})
 
 
 def frame(rows: Sequence[Row], name: str, points: int = MAX_POINTS) -> pd.DataFrame:

@@ -61,7 +61,8 @@ def show(job_id: str, polled: bool) -> None:
         return
     if job.ended and polled:
         st.rerun()
-    rows = follow(HOME, job_id).look()
+    follower = follow(HOME, job_id)
+    rows = follower.look()
     run.head(job)
     run.outcome(HOME, job)
     if job.state == "rejected":
@@ -70,7 +71,7 @@ def show(job_id: str, polled: bool) -> None:
         run.progress(job)
     if rows:
         run.numbers(job, rows)
-        run.charts(job, rows)
+        run.charts(job, follower)
     run.details(HOME, job)
 
 

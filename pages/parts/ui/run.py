@@ -150,20 +150,30 @@ def numbers(job: Job, rows: list[Row]) -> None:
             st.metric(label, value, help=says, border=True, height="stretch")
 
 
-def charts(job: Job, rows: list[Row]) -> None:
+def charts(job: Job, follower: series.Follower) -> None:
     """Loss with eval loss, and the learning rate. Nothing but the rows may change here, or each refresh draws anew."""
-    total = job.progress.get("total_steps")
-    losses, rates = series.loss_frame(rows), series.frame(rows, "learning_rate")
+    rows, total = follower.rows, job.progress.get("total_steps")
+    rates = series.frame(rows, "learning_rate")
     left, right = st.columns([2, 1], gap="small")
     with left.container(border=True, height="stretch"):
-        st.markdown("**Loss** :gray[by step]")
-        st.altair_chart(_charts.loss(losses, total), key="chart-loss", alt="Training and eval loss by step")
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown("**Loss** :gray[by step]", width="content")
+            says = "Steps that were done again after an interruption are drawn once; this shows each attempt."
+            apart = follower.repeated and st.toggle("Attempts", key="attempts", bind="query-params", help=says)
+        if apart:
+            drawn = _charts.attempts(series.attempts_frame(follower.every), total)
+            st.altair_chart(drawn, key="chart-attempts", alt="Training loss by step, a line for each attempt")
+        else:
+            drawn = _charts.loss(series.loss_frame(rows), total)
+            st.altair_chart(drawn, key="chart-loss", alt="Training and eval loss by step")
     with right.container(border=True, height="stretch"):
         st.markdown("**Learning rate** :gray[by step]")
         st.altair_chart(_charts.learning_rate(rates, total), key="chart-rate", alt="Learning rate over the steps")
     bad = series.not_finite(rows)
     if bad:
         st.warning(f"The loss was not a number at step {bad[0]:,}.", icon=":material/warning:")
+    if follower.broken:
+        st.caption(f"{follower.broken:,} line(s) of metrics.jsonl cannot be read and are passed over.")
 
 
 def details(home: Home, job: Job) -> None:
