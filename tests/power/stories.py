@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from runner import checkpoint
-from spool.data import forget, keep, prepared
-from spool.data.arrow_rows import TokenRow
+from spool.data import prepared
+from spool.data.judging.arrow_rows import TokenRow
+from spool.data.keeping import forget, keep
 from spool.protocol import durable
 from spool.protocol.errors import DataError, FinetunerError, NotFound
 from spool.protocol.home import Home
