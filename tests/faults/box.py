@@ -22,7 +22,15 @@ from spool.protocol.states import Token
 ROOT = Path(__file__).resolve().parents[2]
 TRAINER = [sys.executable, str(ROOT / "tests" / "faults" / "trainer.py")]
 CHECKER = [sys.executable, str(ROOT / "tests" / "stub_checker.py")]
-SETTINGS = {"settle_s": 0.05, "scan_s": 0.2, "unreadable_s": 0.3, "grace_s": 5, "stop_s": 5, "heartbeat_s": 1, "reserve_mb": 1}
+SETTINGS = {
+    "settle_s": 0.05,
+    "scan_s": 0.2,
+    "unreadable_s": 0.3,
+    "grace_s": 5,
+    "stop_s": 5,
+    "heartbeat_s": 1,
+    "reserve_mb": 1,
+}
 PATIENCE_S = 45
 """A runner that has not come to an end of its work after so long has not come back by itself."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from tests.faults.box import close_zygotes
+
 Case = Callable[[], tuple[bool, list[str]]]
 """Gives whether the point was reached, and what was wrong."""
 
@@ -39,6 +41,7 @@ class Report:
                     row.failed += 1
                     self.failures.append(f"{name} / {label}: {wrong[0]}")
                     self._say(f"FAILED {name} / {label}\n" + "\n".join(f"    {each}" for each in wrong))
+        close_zygotes()  # they belong to the threads of this row
         row.seconds = time.monotonic() - began
         self._say(f"{name}: {row.tried} tried, {row.reached} reached, {row.failed} failed, {row.seconds:.0f} s")
         return row
