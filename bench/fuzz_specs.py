@@ -104,9 +104,15 @@ def invalid(data: bytes, spec: JobSpec, whole: bool) -> str | None:
     broken = broken_rule(document)
     if broken:
         return broken
-    if whole and parse.parse_spec(json.dumps(spec.to_json()).encode()) != spec:
-        return "its resolved spec is not accepted again"
-    return None
+    return not_accepted_again(spec) if whole else None
+
+
+def not_accepted_again(spec: JobSpec) -> str | None:
+    try:
+        again = parse.parse_spec(json.dumps(spec.to_json()).encode())
+    except SpecError as error:
+        return f"its resolved spec is refused: {error.message}"
+    return None if again == spec else "its resolved spec means something else"
 
 
 def must_be_refused(data: bytes) -> bool:
@@ -173,8 +179,8 @@ def broken_rule(document: Any) -> str | None:
     given = [n for n in (size, accumulation) if n != "auto"]
     if len(given) == 1 and train["effective_batch"] % given[0]:
         return "a batch size that does not divide the effective batch"
-    fraction = document.get("data", {}).get("eval_fraction", "auto")
-    if (document.get("limits") or {}).get("early_stopping") is not None and fraction == 0:
+    without_rows = document.get("data", {}).get("eval_fraction") == 0 and not document.get("eval", {}).get("dataset")
+    if without_rows and document.get("limits", {}).get("early_stopping") is not None:
         return "early stopping without eval rows"
     return None
 

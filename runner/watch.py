@@ -81,8 +81,6 @@ class Watch:
                 fresh.schedule(_Hint(self._wake), str(folder))
             fresh.start()
         except (OSError, RuntimeError) as error:  # a thread that cannot be started is a RuntimeError
-            if fresh is not None:
-                fresh.stop()
             if self.problem is None:
                 log.warning("no file events (%s): the regular scans go on alone", error)
             self.problem = str(error)

@@ -53,6 +53,9 @@ def test_the_smallest_spec_gets_its_defaults() -> None:
 def test_what_was_accepted_is_accepted_again() -> None:
     accepted = parse_spec(spec(lora={"rank": 8}, train={"max_steps": 30}, name="Anna's"))
     assert parse_spec(json.dumps(accepted.to_json()).encode()) == accepted
+    unmeasured = parse_spec(spec(data={"eval_fraction": 0}))
+    assert unmeasured.limits.early_stopping is None
+    assert parse_spec(json.dumps(unmeasured.to_json()).encode()) == unmeasured
 
 
 BAD_FILES = [

@@ -45,7 +45,7 @@ def parse_spec(data: bytes) -> JobSpec:
         else:
             problems = _cross_checks(spec)
             if not problems:
-                return spec
+                return _without_idle_guards(spec)
     raise SpecError(placed(problems, text))
 
 
@@ -141,6 +141,14 @@ def _cross_checks(spec: JobSpec) -> list[Problem]:
         message = "early stopping needs eval loss, but eval_fraction is 0."
         problems.append(Problem("bad_value", message, "Set data.eval_fraction.", "/limits/early_stopping"))
     return problems
+
+
+def _without_idle_guards(spec: JobSpec) -> JobSpec:
+    """Early stopping by default is null where no rows are kept to measure: what is resolved is accepted again."""
+    if spec.limits.early_stopping is None or spec.data.eval_fraction != 0 or spec.eval.dataset:
+        return spec
+    limits = spec.limits.model_copy(update={"early_stopping": None})
+    return spec.model_copy(update={"limits": limits})
 
 
 def _groups(schema: dict[str, Any]) -> dict[str, list[str]]:
