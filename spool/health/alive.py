@@ -66,12 +66,12 @@ def _doing(beat: Heartbeat) -> Finding:
 def _held(home: Home) -> list[Finding]:
     """Orders that stand until they are taken back."""
     findings = []
-    if os.path.lexists(home.control / "hold"):
+    if os.path.lexists(home.hold):
         message = "the queue is held: no job is started until somebody releases it."
         findings.append(Finding("runner", "warn", message, "`finetuner release` (without an id) lets it go on."))
-    if os.path.lexists(home.control / "drain"):
+    if os.path.lexists(home.drain):
         message = "the runner drains: it finishes the job that runs and takes no new one."
-        findings.append(Finding("runner", "warn", message, f"`rm {home.control}/drain` takes that back."))
+        findings.append(Finding("runner", "warn", message, "`finetuner release` (without an id) takes that back."))
     return findings
 
 
