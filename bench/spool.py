@@ -247,7 +247,7 @@ def main() -> int:
     )
     print(f"finetuner jobs --json       median {statistics.median(listed_json):.2f} s, worst {max(listed_json):.2f} s")
     print(
-        f"the daemon's first tick     {first * 1e3:.0f} ms   (goal 250; it recovers, lists the queue and claims a job)"
+        f"the daemon's first tick     {first * 1e3:.0f} ms   (it heals, recovers and claims a job)"
     )
     print(f"a tick while the job runs   median {of_ms(quiet)}, worst {max(quiet) * 1e3:.0f} ms   (goal 250)")
     print(f"... as many young drops     median {of_ms(busy)}, worst {max(busy) * 1e3:.0f} ms   (goal 250)")
