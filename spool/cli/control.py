@@ -43,4 +43,6 @@ def tell_queue(arguments: argparse.Namespace, home: Home) -> int:
 
 def warn_without_runner(home: Home) -> None:
     if not heartbeat.read(home).alive:
-        terminal.say("No runner is alive: it will do so when it starts (`make up`).")
+        terminal.say(
+            "No runner is alive: it will do so when it starts (`make up`, or `systemctl start finetuner-runner`)."
+        )

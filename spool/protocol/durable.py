@@ -41,7 +41,7 @@ def sync_all(paths: Iterable[Path]) -> None:
 
 def write_unsynced(path: Path, data: bytes) -> Path:
     """Writes a file whose durability the caller sees to (`sync_all`) before anything relies on it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         view = memoryview(data)
         while view:
@@ -92,7 +92,7 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
 
     A file has one writer at a time: another's row that is just being written would look like a torn tail.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o664)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
