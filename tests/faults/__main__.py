@@ -6,6 +6,7 @@ Run as: python -m tests.faults [--short] [--seed N] [--only REGEX] [--workers N]
 import argparse
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ CATCHERS: dict[str, Case] = {
     "wall_clock_sequence": odd.clocks,
     "swallowed_fsync": partial(points.persist, "fsync", 3, "EIO"),
     "second_runner": odd.frozen,
-    "crash_retold": partial(points.kill_where, "openat", "train.log", 4),
+    "crash_retold": partial(points.kill_where, "rename", "/state/running/", 12),
     "resume_blindly": odd.damaged_checkpoint,
 }
 """Bug -> the case of the suite that must fail when it is planted, and does not fail otherwise."""
@@ -64,7 +65,7 @@ def suite(report: Report, short: bool, seed: int, only: str) -> None:
     run("all calls of a name fail until the runner has said why", cases)
     run("the order of fsyncs", [("a life cycle", order.check)] * (1 if short else 5))
     run("cases of their own", list(odd.CASES.items()))
-    seeds = range(seed, seed + (2 if short else 48))
+    seeds = range(seed, seed + (2 if short else 56))
     struck = []
 
     def storm_case(number: int) -> tuple[bool, list[str]]:
@@ -94,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError:
         print("strace is not there: install it (apt-get install strace), then run this again.", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     report, began = Report(arguments.workers), time.monotonic()
     try:
         suite(report, arguments.short, arguments.seed, arguments.only)

@@ -240,7 +240,10 @@ class Box:
             return {}
 
     def idle(self, daemon: Process) -> bool:
-        """All that was dropped has ended and the runner says that it is ready."""
+        """All that was dropped has ended and the runner says that it is ready. Raises Late where a job is nowhere."""
+        lost = [job_id for job_id in self.dropped if self._nowhere(job_id)]
+        if lost and (lost := [job_id for job_id in lost if self._nowhere(job_id) and self._nowhere(job_id)]):
+            raise Late(f"{lost[0]} is nowhere any more")
         status = self.status()
         if status.get("pid") != daemon.pid or status.get("state") != "ready" or status.get("current_job"):
             return False
@@ -250,6 +253,11 @@ class Box:
         drops = [name for name in os.listdir(self.home.incoming) if not LITTER.fullmatch(name)]
         left = [*drops, *os.listdir(self.home.control), *os.listdir(self.home.accepting)]
         return not left and not any(set(states) - FINAL for states in tokens.values())
+
+    def _nowhere(self, job_id: str) -> bool:
+        """To be asked again: a token may go from a folder not yet looked at to one that was."""
+        places = (self.home.incoming / f"{job_id}.json", self.home.accepting / f"{job_id}.json")
+        return not any(map(os.path.lexists, (*places, self.home.rejected / job_id))) and not self.tokens().get(job_id)
 
     def said(self) -> list[list[str]]:
         """What the trainers told: [word, job, attempt, pid] each, in order."""

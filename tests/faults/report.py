@@ -34,7 +34,11 @@ class Report:
         with ThreadPoolExecutor(self.workers) as pool:
             running = [(label, pool.submit(self._case, case)) for label, case in cases]
             for label, future in running:
-                reached, wrong = future.result()
+                try:
+                    reached, wrong = future.result()
+                except BaseException:  # stopped by somebody: what has not begun does not begin
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
                 row.tried += 1
                 row.reached += reached
                 if wrong:

@@ -6,6 +6,7 @@ A forked child is a process of its own session; with `stop` it stops itself befo
 be attached and counts the daemon's own system calls from 1, not those of a starting interpreter.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from runner import attempts, daemon
 from spool.cli import main as finetuner
 from tests.faults import planted
 
+PR_SET_PDEATHSIG = 1
 _codes: dict[int, int] = {}
 
 
@@ -43,6 +45,7 @@ def fork(request: dict[str, Any]) -> dict[str, Any]:
 
 def _child(request: dict[str, Any]) -> int:
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing is left behind when the suite itself is killed
     os.chdir(request["cwd"])
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
