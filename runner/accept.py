@@ -216,7 +216,7 @@ class Intake:
                 self._leave(path, "take it", error)
             (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)
         if drops:
-            # who dropped a file with cp synced nothing: from here on its bytes are ours to keep, also if they are rejected
+            # cp syncs nothing: from here on a drop's bytes are ours to keep, also those of one that is rejected
             bytes_of = [self.home.accepting / f"{job_id}.json" for job_id in taken]
             durable.sync_all([*bytes_of, self.home.incoming, self.home.accepting])
         self._commit(taken)
