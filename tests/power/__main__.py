@@ -1,6 +1,6 @@
 """Power cuts at every point of a recorded life: what the disk then holds, and what a new runner makes of it.
 
-Run as: python -m tests.power [--restarts N] [--no-plants] [--only STORY]        (`make power` does; tests/test_power.py samples)
+Run as: python -m tests.power [--cuts N] [--restarts N] [--only STORY]      (`make power`; tests/test_power.py samples)
 
 A story is performed once under strace (trace.py). Each cut of its log in each model of a disk (disk.py) gives a tree;
 every distinct tree is looked at, and over a sample of those of the jobs' life a runner is started (oracle.py).
@@ -74,10 +74,14 @@ def record(story: str, folder: Path, plant: str = "none") -> disk.Log:
         shutil.rmtree(home.root)
 
 
-def cases(log: disk.Log, models: tuple[str, ...] = disk.MODELS) -> Iterator[Case]:
-    """Every cut in every model; trees that were had before, under the same promises, are passed over."""
+def cases(log: disk.Log, models: tuple[str, ...], cuts: int | None = None) -> Iterator[Case]:
+    """Every cut in every model; trees that were had before, under the same promises, are passed over.
+
+    `cuts`: only so many points, chosen with a fixed seed.
+    """
     had: set[bytes] = set()
-    for cut in log.points():
+    points = random.Random(7).sample(log.points(), len(log.points()))
+    for cut in points[:cuts]:
         promises = "\n".join(log.marks(cut))
         for model in models:
             for survivors in disk.SURVIVORS:
@@ -157,24 +161,22 @@ def tell(
     folder: Path,
     restarts: int | None,
     plant: str = "none",
-    models: tuple[str, ...] = disk.MODELS,
-    looks: int | None = None,
+    models: tuple[str, ...] = disk.PROMISED,
+    cuts: int | None = None,
     first_only: bool = False,
 ) -> Told:
     """Records a story and judges its cuts.
 
     Args:
         restarts: over how many trees of the life a runner is started; None for all.
-        looks: how many trees are looked at, chosen with a fixed seed; None for all.
+        cuts: how many points are cut at, chosen with a fixed seed; None for all.
         first_only: stop at the first thing found wrong (planted bugs).
     """
     global _judge
     began = time.monotonic()
     told = Told(story, record(story, folder, plant))
     _judge = Judge(story, told.log, folder)
-    chosen = list(cases(told.log, models))
-    random.Random(7).shuffle(chosen)
-    chosen = chosen[:looks]
+    chosen = list(cases(told.log, models, cuts))
     first: list[Case] = []
     rest: list[Case] = []
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
@@ -183,11 +185,14 @@ def tell(
             told.wrong += [(case, words) for words in wrong]
             if wrong and first_only:
                 break
-            (first if special else rest).append(case)
+            if not wrong:
+                (first if special else rest).append(case)
         if story == "life" and not (first_only and told.wrong):
             random.Random(7).shuffle(rest)
-            for case, wrong in pool.imap_unordered(_restart, [*first[: len(rest)], *rest][:restarts]):
+            for case, wrong in pool.imap_unordered(_restart, _mixed(first, rest)[:restarts]):
                 told.restarts[case.model] += 1
+                if wrong:
+                    print(f"  ... {case.words(told.log)}: {wrong[0][:200]}", file=sys.stderr, flush=True)
                 told.wrong += [(case, words) for words in wrong]
                 if wrong and first_only:
                     break
@@ -195,11 +200,21 @@ def tell(
     return told
 
 
+def _mixed(first: list[Case], rest: list[Case]) -> list[Case]:
+    """Every second one is of special interest while there are any."""
+    pairs = [case for pair in zip(first, rest, strict=False) for case in pair]
+    shorter = min(len(first), len(rest))
+    return [*pairs, *first[shorter:], *rest[shorter:]]
+
+
 def report(told: Told) -> None:
     kinds = Counter(op.kind for op in told.log.ops)
-    print(f"{told.story}: {len(told.log.ops)} operations recorded ({kinds['sync']} fsyncs, {kinds['rename']} renames), ", end="")
+    print(
+        f"{told.story}: {len(told.log.ops)} operations recorded ({kinds['sync']} fsyncs, {kinds['rename']} renames), ",
+        end="",
+    )
     print(f"{len(told.log.points())} cuts, {told.seconds:.0f} s")
-    for model in disk.MODELS:
+    for model in told.trees:
         wrong = len({(case.cut, case.survivors) for case, _ in told.wrong if case.model == model})
         restarts = f", {told.restarts[model]} of them restarted" if told.story == "life" else ""
         print(f"  {model:8} {told.trees[model]:5} distinct trees looked at{restarts}, {wrong} with something wrong")
@@ -214,7 +229,7 @@ def plant_all(folder: Path, names: list[str]) -> int:
     for name in names:
         story = planted.PLANTS[name][0]
         try:
-            told = tell(story, folder, restarts=120, plant=name, first_only=True)
+            told = tell(story, folder, restarts=60, plant=name, cuts=150, first_only=True)
         except RuntimeError as error:
             print(f"  PLANT {name}: its story does not end: {error}")
             missed += 1
@@ -230,9 +245,11 @@ def main() -> int:
     logging.disable(logging.WARNING)  # a damaged checkpoint is set aside thousands of times
     parser = argparse.ArgumentParser(prog="python -m tests.power")
     parser.add_argument("--restarts", type=int, default=600, help="runners started over trees of the life (0: none)")
+    parser.add_argument("--cuts", type=int, help="points of each story that are cut at (default: all)")
     parser.add_argument("--only", help="one story")
-    parser.add_argument("--models", nargs="+", default=list(disk.MODELS))
+    parser.add_argument("--models", nargs="+", default=list(disk.PROMISED), choices=disk.MODELS)
     parser.add_argument("--no-plants", action="store_true")
+    parser.add_argument("--plants", nargs="+", help="only these planted bugs, no stories", choices=list(planted.PLANTS))
     arguments = parser.parse_args()
     try:
         trace.available()
@@ -242,13 +259,14 @@ def main() -> int:
     missed = wrong = 0
     with tempfile.TemporaryDirectory(prefix="power-") as name:
         for story in ("life", *stories.STORIES):
-            if arguments.only in (None, story):
-                told = tell(story, Path(name), arguments.restarts, models=tuple(arguments.models))
+            if arguments.only in (None, story) and not arguments.plants:
+                told = tell(story, Path(name), arguments.restarts, models=tuple(arguments.models), cuts=arguments.cuts)
                 report(told)
                 wrong += len(told.wrong)
         if not arguments.no_plants and arguments.only is None:
-            print(f"{len(planted.PLANTS)} planted bugs, and what gave each away:")
-            missed = plant_all(Path(name), list(planted.PLANTS))
+            names = arguments.plants or list(planted.PLANTS)
+            print(f"{len(names)} planted bugs, and what gave each away:")
+            missed = plant_all(Path(name), names)
     return 1 if wrong or missed else 0
 
 

@@ -29,7 +29,7 @@ ENDS = {
     "again": ("rejected",),
 }
 """The name of each job and how it may end. `again` has the submission_id of `good`."""
-SETTINGS = {"settle_s": 0.02, "scan_s": 0.05, "unreadable_s": 0.2, "heartbeat_s": 5, "min_free_gb": 0}
+SETTINGS = {"settle_s": 0.02, "scan_s": 0.05, "unreadable_s": 0.2, "heartbeat_s": 5, "min_free_gb": 0, "reserve_mb": 0}
 
 
 def prepare(home: Home) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runner import checkpoint
-from spool.protocol import durable
+from runner import checkpoint  # noqa: E402
+from spool.protocol import durable  # noqa: E402
 
 
 def _unsynced(matches: Callable[[Path], bool]) -> Callable[[], None]:
@@ -38,8 +38,8 @@ def _copied() -> None:
     """A token is copied and the old one deleted, where it should be renamed."""
 
     def move(source: Path, target: Path) -> None:
-        shutil.copyfile(source, target)
-        durable.sync(target, target.parent)
+        durable.write_new(target, source.read_bytes())
+        durable.sync(target.parent)
         os.unlink(source)
         durable.sync(source.parent)
 
@@ -93,7 +93,7 @@ PLANTS: dict[str, tuple[str, Callable[[], None]]] = {
     "the drop's name is not synced": ("life", _unsynced(lambda path: path.name == "incoming")),
     "the taking of drops is not synced": ("life", _unsynced(lambda path: path.name in ("incoming", "accepting"))),
     "the token's bytes are not synced": ("life", _unsynced(lambda path: path.parent.name == "tmp")),
-    "the token's place is not synced": ("life", _unsynced(lambda path: path.name == "checking")),
+    "the token's place is not synced": ("life", _unsynced(lambda path: path.name in ("tmp", "checking"))),
     "the spec is not synced": ("life", _unsynced(lambda path: path.name == "spec.json")),
     "the result is not synced": ("life", _unsynced(lambda path: path.name.startswith(".result.json"))),
     "the outcome is not synced": ("life", _unsynced(lambda path: path.name.startswith(".outcome.json"))),

@@ -17,7 +17,7 @@ from spool.data import prepared
 from spool.data.judging.arrow_rows import TokenRow
 from spool.data.keeping import forget, keep
 from spool.protocol import durable
-from spool.protocol.errors import DataError, FinetunerError, NotFound
+from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
 from tests.power.child import SPEC_HASH
 from tests.power.life import mark
@@ -63,8 +63,8 @@ def look_at_datasets(home: Home, marks: list[str]) -> list[str]:
                 keep.verified(home, reference)
         again = keep.add(home, "letters", "rows.jsonl", ROWS[1])  # whatever was left behind is no obstacle
         keep.verified(home, again.reference)
-    except (NotFound, DataError) as error:
-        wrong.append(f"a listed dataset does not verify: {error}")
+    except (FinetunerError, OSError) as error:
+        wrong.append(f"a dataset cannot be used or added: {error}")
     return wrong
 
 

@@ -2,7 +2,8 @@
 
 strace sees what the kernel is asked, whichever process, thread or library asks: nothing can be forgotten, as could be
 with patched functions, and no FUSE mount is needed. `record` ends by comparing the log's own idea of the folder to
-the folder, byte for byte: a call that was misread is an error, never a weaker test.
+the folder, byte for byte: a call that was misread (a relative path without a folder's descriptor) is an error, never a
+weaker test.
 """
 
 import os
