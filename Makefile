@@ -1,6 +1,6 @@
 # What can be done here: `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench faults lock dev
+.PHONY: help setup demo test up lint bench faults power lock dev
 SHELL := /bin/bash
 export FINETUNER_HOME ?= data
 PY := .venv/bin/python
@@ -33,6 +33,9 @@ bench: setup ## what the runner costs, and how fast it is
 
 faults: dev ## break the runner on purpose: kills, failing disks, planted bugs (half an hour; needs strace)
 	@$(PY) -m tests.faults
+
+power: dev ## cut the power at every point of a recorded life, planted bugs too (half an hour; needs strace)
+	@$(PY) -m tests.power
 
 lock: ## resolve the lock files anew (needs uv)
 	@deploy/lock.sh
