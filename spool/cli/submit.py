@@ -104,9 +104,8 @@ def known(home: Home, document: Any) -> str | None:
 def warn_without_runner(home: Home) -> None:
     beat = heartbeat.read(home)
     if not beat.alive:
-        terminal.say(
-            f"No runner is alive: the job waits in {home.incoming} until one starts (`make up`, or `systemctl start finetuner-runner`)."
-        )
+        start = "`make up`, or `systemctl start finetuner-runner`"
+        terminal.say(f"No runner is alive: the job waits in {home.incoming} until one starts ({start}).")
     elif beat.halted:
         terminal.say(f"The runner holds the queue: {beat.halted}.")
 
