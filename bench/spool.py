@@ -246,9 +246,7 @@ def main() -> int:
         f"{listed_cpu:.2f} s of CPU   (goal 1)"
     )
     print(f"finetuner jobs --json       median {statistics.median(listed_json):.2f} s, worst {max(listed_json):.2f} s")
-    print(
-        f"the daemon's first tick     {first * 1e3:.0f} ms   (it heals, recovers and claims a job)"
-    )
+    print(f"the daemon's first tick     {first * 1e3:.0f} ms   (it heals, recovers and claims a job)")
     print(f"a tick while the job runs   median {of_ms(quiet)}, worst {max(quiet) * 1e3:.0f} ms   (goal 250)")
     print(f"... as many young drops     median {of_ms(busy)}, worst {max(busy) * 1e3:.0f} ms   (goal 250)")
     print(f"kill -9 to working again    {restarted:.2f} s   (goal 5)")
