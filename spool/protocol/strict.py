@@ -19,6 +19,8 @@ MAX_TEXT = 8192
 _HALF_CHARACTER = re.compile(r"\\u[dD][89abAB-F]")
 _LARGE_NUMBER = re.compile(r"(?<!\d)\d{100}|[eE]\+?\d{3}")
 _SPACE = re.compile(r"[\s,:]*")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _DECODER = json.JSONDecoder()
 
 
@@ -46,22 +48,14 @@ def _bounded(text: str) -> int:
     outside = "".join(pieces[::2])
     openings = outside.count("[") + outside.count("{")
     if openings > MAX_DEPTH:
-        brackets = outside.translate(_BRACKETS_ONLY)
+        brackets = outside.encode().translate(_ONE_KIND, _NO_BRACKETS)
         for _ in range(MAX_DEPTH):
-            brackets = brackets.replace("[]", "")
-        if "[]" in brackets or brackets.count("[") > MAX_DEPTH:
+            brackets = brackets.replace(b"[]", b"")
+        if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
             raise SpecError([Problem("too_deep", f"the file is nested deeper than {MAX_DEPTH} levels.")])
     if openings + outside.count(",") > MAX_VALUES:
         raise SpecError([Problem("too_many_values", f"the file holds more than {MAX_VALUES:,} values.")])
     return max(map(len, pieces[1::2]), default=0)
-
-
-class _Brackets(dict[int, str | None]):
-    def __missing__(self, character: int) -> None:
-        return None
-
-
-_BRACKETS_ONLY = _Brackets({ord("["): "[", ord("{"): "[", ord("]"): "]", ord("}"): "]"})
 
 
 def _loaded(text: str) -> Any:
