@@ -251,6 +251,7 @@ def main() -> int:
     parser.add_argument("--no-plants", action="store_true")
     parser.add_argument("--plants", nargs="+", help="only these planted bugs, no stories", choices=list(planted.PLANTS))
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         trace.available()
     except trace.Untraceable as why:
