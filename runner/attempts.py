@@ -1,10 +1,8 @@
 """One try at a job: runs/ID/attempts/0001.json ..., and what its end means for the job."""
 
-import functools
 import os
 import platform
 import signal
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,6 @@ POISON = 3
 
 MEMORY_POISON = 2
 """A kill for memory is tried once more: another program may have taken the memory. Then the job ends."""
-
-PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "unsloth", "unsloth_zoo", "bitsandbytes")
 
 
 def begin(home: Home, job_id: str) -> int:
@@ -37,7 +33,7 @@ def begin(home: Home, job_id: str) -> int:
         "resume_step": checkpoint.newest_step(run.checkpoints),
         "log_from_bytes": run.log.stat().st_size if run.log.exists() else 0,
         "boot_id": _boot_id(),
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), "kernel": os.uname().release, **checkpoint.versions()},
     }
     durable.write_json(_path(home, job_id, number), record)
     return number
@@ -161,14 +157,3 @@ def _boot_id() -> str | None:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "kernel": os.uname().release}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            pass
-    return versions

@@ -27,7 +27,10 @@ ADAPTER = "adapter_model.safetensors"
 EXIT_INTERRUPTED = 75
 KEEP = 2
 
-PACKAGES = ("torch", "transformers", "peft", "trl")
+PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "unsloth", "unsloth_zoo", "bitsandbytes")
+"""What attempts and checkpoints record the version of."""
+
+BOUND_TO = ("torch", "transformers", "peft", "trl")
 """Where the first number of one of their versions has changed, a checkpoint is not resumed from: what its files mean
 is theirs to change (transformers #34631)."""
 
@@ -220,7 +223,9 @@ def _other_versions(written: dict[str, str]) -> str:
     return " and ".join(
         f"{name} {version} (now {installed[name]})"
         for name, version in written.items()
-        if name in installed and str(version).partition(".")[0] != installed[name].partition(".")[0]
+        if name in BOUND_TO
+        and name in installed
+        and str(version).partition(".")[0] != installed[name].partition(".")[0]
     )
 
 
