@@ -180,7 +180,7 @@ def test_everything_is_synced_before_the_manifest_and_the_manifest_before_the_re
     at = told.index("-> COMPLETE.json")
     assert {*FILES, "file", "deeper", "checkpoint-20"} <= set(told[:at])
     assert told[at - 1].startswith(".COMPLETE.json.")
-    assert told[at + 1 :] == ["checkpoint-20", tmp_path.name, tmp_path.parent.name]  # runs/ID too: it holds a new folder
+    assert told[at + 1 :] == ["checkpoint-20", tmp_path.name, tmp_path.parent.name]  # which is new in runs/ID
 
 
 def test_a_full_disk_is_recognised_also_where_a_library_ate_the_error(
