@@ -1,0 +1,386 @@
+"""Breaks real jobs of real daemons on one GPU and looks at what becomes of them: stops, kills, damage, a full card.
+
+Run as: python -m bench.gpu_faults MODEL_FOLDER OUT.json [--only PART ...]        (needs CUDA; not part of CI)
+
+Each part has a data home and a daemon of its own; they share the card and, but where a cold start is looked at, the
+compile caches, and run side by side where none needs the card for itself. OUT.json is written after each part. Every
+job but the one that is too large is the same, so that its losses can be compared with those of an undisturbed one.
+"""
+
+import argparse
+import functools
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.gpu_stage import ROOT, SHARED_GB, Found, Lane, Stage, epoch
+from runner import checkpoint
+from runner.card import Card
+from spool.health import cures, heartbeat
+from spool.health.gpu import Gpu
+from spool.protocol import durable, jobs, metrics
+from spool.protocol.home import State
+from spool.protocol.states import Tokens
+
+FOREIGN_GB = 6
+LARGE_ROWS, LARGE_WORDS = 1024, 340
+"""About a million tokens in one batch: the first layer alone needs more than the share of the card that it gets."""
+
+
+def timeline(lane: Lane, job_id: str, dropped_at: float) -> Found:
+    """Seconds since the drop at which each thing came first."""
+    rows = [row for row in metrics.read(lane.home.run(job_id).metrics) if "loss" in row]
+    came = {"attempt": epoch(lane.attempts(job_id)[0]["started_at"]), **lane.phases(job_id, 1)}
+    came |= {f"step {row['step']}": row["t"] for row in rows if row["step"] in (1, 2, 3, 10)}
+    came |= {"last step": rows[-1]["t"], "done": epoch(jobs.get_job(lane.home, job_id).ended_at or "")}
+    return {"seconds_after_the_drop": {name: round(t - dropped_at, 1) for name, t in came.items()}}
+
+
+def probe(lane: Lane) -> Found:
+    """The card as the daemon asks for it before a claim."""
+    card = Card(lane.home, Gpu())
+    assert card.fault() is None, card.fault()
+    assert card.busy() is None, card.busy()
+    took = []
+    for _ in range(100):
+        began = time.perf_counter()
+        assert card.fault() is None
+        took.append((time.perf_counter() - began) * 1000)
+        assert card.busy() is None
+    return {"fault": None, "busy": None, "probe_ms_p50": statistics.median(took), "probe_ms_max": max(took)}
+
+
+def large(lane: Lane) -> str:
+    """Drops the job whose batch cannot fit."""
+    rng = random.Random(1)
+    words = [*(ROOT / "examples" / "support_tickets.jsonl").read_text().split()[:4000]]
+    path = lane.home.root / "large.jsonl"
+    with open(path, "w") as file:
+        for number in range(LARGE_ROWS):
+            row = {"prompt": f"Letter {number}", "completion": " ".join(rng.choices(words, k=LARGE_WORDS))}
+            file.write(json.dumps(row) + "\n")
+    train = {"max_steps": 2, "effective_batch": LARGE_ROWS, "batch_size": LARGE_ROWS}
+    return lane.drop(name="too large", dataset=str(path), train=train)
+
+
+def foreign_and_memory(stage: Stage) -> Found:
+    """Others hold the card: the queue waits. Then a batch that cannot fit, its cure, and the job behind it."""
+    lane = Lane(stage, "memory", foreign_gb=2)
+    found: Found = {"probe": probe(lane)}
+    holder = hold(FOREIGN_GB)
+    try:
+        lane.start(PYTORCH_ALLOC_CONF=f"per_process_memory_fraction:{stage.share}")
+        job_id = large(lane)
+        lane.wait(lambda: jobs.get_job(lane.home, job_id).state == "queued", 120, "the check")
+        lane.wait(lambda: heartbeat.read(lane.home).waiting_for, 20, "waiting_for")
+        time.sleep(5)
+        found["waiting_for"] = heartbeat.read(lane.home).waiting_for
+        assert f"pid {holder.pid}" in str(found["waiting_for"]), found["waiting_for"]
+        assert jobs.get_job(lane.home, job_id).attempts == 0
+    finally:
+        holder.kill()
+        holder.wait()
+    began = time.monotonic()
+    lane.wait(lambda: lane.attempts(job_id), 20, "the start after the others have gone")
+    found["start_after_the_others_ended_s"] = round(time.monotonic() - began, 2)
+    behind = lane.drop(name="the one behind it")
+    stage.events["card"].set()
+    error = lane.ended(job_id, "failed").error or {}
+    found["too_large"] = {"error": error, "outcomes": lane.outcomes(job_id)}
+    assert error["code"] == "out_of_memory", error
+    assert "out of memory" in error["evidence"], error
+    made = cures.suggestion(lane.home, jobs.get_job(lane.home, job_id))
+    assert made, "no suggestion"
+    train = made.spec["train"]
+    assert (train["batch_size"], train["gradient_accumulation"]) == (LARGE_ROWS // 2, 2), made
+    found["suggestion"] = {"sentence": made.sentence, "changes": made.to_json()["changes"]}
+    time.sleep(2)
+    more = stage.unaccounted_bytes() - stage.baseline_bytes
+    assert more < 200e6, f"{more / 1e6:.0f} MB of the card are held by nobody"
+    found["held_by_nobody_after_it_bytes"] = more
+    lane.stop()
+    stage.wait_for("reference")  # its compile caches are filled cold, by itself
+    lane.settings(SHARED_GB)
+    lane.start()
+    lane.ended(behind)
+    return {**found, "next_job": stage.same(lane, behind)}
+
+
+def hold(gigabytes: float) -> subprocess.Popen[bytes]:
+    """A plain program that holds memory of the card until it is killed."""
+    command = [sys.executable, "-m", "bench.gpu_faults", "--hold", str(gigabytes)]
+    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+    assert holder.stdout
+    assert holder.stdout.readline(), "it could not take the memory"
+    return holder
+
+
+def cold(stage: Stage) -> Found:
+    """The undisturbed job, with empty compile caches."""
+    stage.wait_for("card")
+    lane = Lane(stage, "reference")
+    shutil.rmtree(stage.root / "caches", ignore_errors=True)
+    lane.start()
+    dropped_at = time.time()
+    job_id = lane.drop(name="undisturbed")
+    result = lane.ended(job_id).result or {}
+    spec = durable.read_json(lane.home.run(job_id).spec)
+    assert not stage.card or (spec["precision"], spec["train"]["optimizer"]) == ("4bit", "adamw_8bit")
+    curve = lane.losses(job_id)
+    document = {"losses": curve, "adapter_sha256": lane.adapter_sha256(job_id)}
+    durable.write_json(stage.root / "reference.json", document)
+    stage.events["reference"].set()
+    losses = list(curve.values())
+    return {
+        **timeline(lane, job_id, dropped_at),
+        "longest_silence_s": lane.longest_silence_s,
+        "first_and_last_loss": [losses[0], losses[-1]],
+        "peak_gpu_mem_bytes": result.get("peak_gpu_mem_bytes"),
+        "spec": {"precision": spec["precision"], "train": spec["train"]},
+    }
+
+
+def warm(stage: Stage) -> Found:
+    """The same job once more in the same home: compile caches are there. Shows how far two undisturbed runs differ."""
+    stage.wait_for("reference")
+    lane = next(each for each in stage.lanes if each.home.root.name == "reference")
+    lane.longest_silence_s = 0.0
+    dropped_at = time.time()
+    job_id = lane.drop(name="undisturbed, warm")
+    lane.ended(job_id)
+    found = timeline(lane, job_id, dropped_at) | {"longest_silence_s": lane.longest_silence_s}
+    found["daemon_exit_s"] = lane.stop()
+    stage.events["warm"].set()
+    return {**found, **stage.same(lane, job_id)}
+
+
+def stopped(stage: Stage) -> Found:
+    """SIGTERM to the daemon in the first, cold compile, and once more in mid-training."""
+    stage.wait_for("card")
+    lane = Lane(stage, "stopped")
+    lane.start(**stage.caches(lane.home.root / "cold"))
+    job_id = lane.drop(name="stopped")
+    lane.trains(job_id)
+    time.sleep(stage.compile_s)
+    compiling = {"steps_before": lane.step(job_id), "exit_s": lane.stop()}
+    assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"], [job_id])
+    assert compiling["steps_before"] == 0, "it had compiled already"
+    stage.wait_for("warm")
+    lane.start()
+    lane.reaches(job_id, stage.steps * 5 // 8)
+    training: Found = {"exit_s": lane.stop()}
+    assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"] * 2, [job_id])
+    training["checkpoint_step"] = lane.attempts(job_id)[1]["checkpoint_step"]
+    assert stage.steps * 5 // 8 <= training["checkpoint_step"] < stage.steps
+    lane.start()
+    lane.ended(job_id)
+    assert lane.outcomes(job_id) == ["interrupted"] * 2 + ["finished"]
+    assert lane.attempts(job_id)[2]["resume_step"] == training["checkpoint_step"]
+    return {"in_the_first_compile": compiling, "in_mid_training": training, **stage.same(lane, job_id)}
+
+
+def queued(lane: Lane) -> list[str]:
+    return [token.job_id for token in Tokens(lane.home).list(State.QUEUED)]
+
+
+def stalled(stage: Stage) -> Found:
+    """The trainer is frozen (SIGSTOP) with limits.stall_minutes 1."""
+    stage.wait_for("reference")
+    lane = Lane(stage, "stalled")
+    lane.start()
+    job_id = lane.drop(name="stalled", limits={"stall_minutes": 1})
+    lane.reaches(job_id, stage.steps * 5 // 8)
+    os.kill(lane.trainers()[0], signal.SIGSTOP)
+    began = time.monotonic()
+    lane.wait(lambda: lane.outcomes(job_id)[0], 150, "the end of the frozen attempt")
+    found = {"ended_after_s": round(time.monotonic() - began, 1), "attempt": lane.attempts(job_id)[0]}
+    found["stack_dump"] = "Current thread 0x" in lane.home.run(job_id).log.read_text(errors="replace")
+    lane.ended(job_id)
+    assert lane.outcomes(job_id) == ["stalled", "finished"]
+    return {**found, **stage.same(lane, job_id)}
+
+
+def daemon_killed(stage: Stage) -> Found:
+    """kill -9 of the daemon alone: the trainer lives on, the next daemon waits for it and takes its word."""
+    stage.wait_for("warm")
+    lane = Lane(stage, "daemon-killed")
+    lane.start()
+    job_id = lane.drop(name="its daemon is killed")
+    behind = lane.drop(name="the one behind it", train={"max_steps": 2})
+    lane.trains(job_id)
+    trainer = lane.trainers()
+    lane.kill()
+    restarted_s = lane.start()
+    lane.wait(lambda: heartbeat.read(lane.home).waiting_for, 10, "waiting_for")
+    waiting_for = heartbeat.read(lane.home).waiting_for
+    assert lane.trainers() == trainer, "the trainer did not live on"
+    lane.ended(job_id)
+    assert lane.outcomes(job_id) == ["finished"]
+    lane.ended(behind)
+    later_s = epoch(jobs.get_job(lane.home, job_id).ended_at or "") - lane.home.run(job_id).result.stat().st_mtime
+    return {
+        "restart_s": restarted_s,
+        "waiting_for": waiting_for,
+        "finalised_after_its_result_s": round(later_s, 1),
+        "most_trainers": lane.most_trainers,
+        **stage.same(lane, job_id),
+    }
+
+
+def both_killed(stage: Stage) -> Found:
+    """kill -9 of daemon and trainer: nothing is left, the next daemon resumes."""
+    stage.wait_for("warm")
+    lane = Lane(stage, "both-killed")
+    lane.start()
+    job_id = lane.drop(name="broken off")
+    lane.reaches(job_id, stage.steps * 5 // 8)
+    trainer = lane.trainers()[0]
+    lane.kill()
+    os.kill(trainer, signal.SIGKILL)
+    lane.wait(lambda: not lane.trainers(), 10, "the trainer's end")
+    shutil.rmtree(stage.root / "broken", ignore_errors=True)
+    shutil.copytree(lane.home.root, stage.root / "broken", symlinks=True)
+    stage.events["broken"].set()
+    began = time.time()
+    lane.start()
+    lane.wait(lambda: len(lane.attempts(job_id)) == 2, 60, "the second attempt")
+    again_s = epoch(lane.attempts(job_id)[1]["started_at"]) - began
+    lane.ended(job_id)
+    assert lane.outcomes(job_id) == ["interrupted", "finished"]
+    found = {"at_work_again_s": round(again_s, 2), "resume_step": lane.attempts(job_id)[1]["resume_step"]}
+    assert found["resume_step"] == stage.steps // 2
+    return {**found, **stage.same(lane, job_id)}
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "optimizer missing": ("optimizer.pt", lambda path: path.unlink()),
+    "optimizer cut in half": ("optimizer.pt", lambda path: os.truncate(path, path.stat().st_size // 2)),
+    "adapter NUL-filled": ("adapter_model.safetensors", lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "trainer state missing": ("trainer_state.json", lambda path: path.unlink()),
+}
+
+
+def damaged(stage: Stage, how: str) -> Found:
+    """A file of the newest checkpoint is damaged: resumed from the one before."""
+    stage.wait_for("broken")
+    lane = Lane(stage, how.replace(" ", "-"), copy_of=stage.root / "broken")
+    job_id = os.listdir(lane.home.runs)[0]
+    run = lane.home.run(job_id)
+    before, newest = checkpoint.listed(run.checkpoints)[-2:]
+    name, damage = DAMAGES[how]
+    damage(newest / name)
+    lane.start()
+    lane.ended(job_id)
+    events = metrics.read(run.events)
+    notes = [row["words"] for row in events if row.get("event") == "note"]
+    assert len(notes) == 1, notes
+    assert f"{newest.name} is not resumed from: {name} is" in notes[0], notes
+    assert f"training, from step {checkpoint.step_of(before)}" in [row.get("phase") for row in events]
+    assert list(run.checkpoints.glob(f"{newest.name}.incomplete-*"))
+    return {"note": notes[0], "resumed_from": before.name, **stage.same(lane, job_id)}
+
+
+PARTS: dict[str, Callable[[Stage], Found]] = {
+    "foreign and memory": foreign_and_memory,
+    "cold": cold,
+    "warm": warm,
+    "stopped": stopped,
+    "stalled": stalled,
+    "daemon killed": daemon_killed,
+    "both killed": both_killed,
+    **{how: functools.partial(damaged, how=how) for how in DAMAGES},
+}
+SETS = {"foreign and memory": "card", "cold": "reference", "warm": "warm", "both killed": "broken"}
+
+
+def one_part(stage: Stage, name: str) -> bool:
+    began = time.monotonic()
+    try:
+        found = PARTS[name](stage)
+    except Exception as error:
+        traceback.print_exc()
+        found = {"failed": f"{type(error).__name__}: {error}"[:4000]}
+    stage.keep(name, {**found, "seconds": round(time.monotonic() - began, 1)})
+    if name in SETS:
+        stage.events[SETS[name]].set()
+    for lane in stage.lanes:
+        if lane.part == threading.get_ident() and name != "cold":  # that one's home is `warm`'s too
+            lane.close()
+    return "failed" not in found
+
+
+def facts(stage: Stage) -> Found:
+    packages = ("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "triton")
+    versions = {name: metadata.version(name) for name in packages if find(name)}
+    return {
+        "command": "python -m bench.gpu_faults " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "device": f"{stage.card.get('name', 'cpu')}, driver {stage.card.get('driver')}, {os.cpu_count()} cores",
+        "versions": versions | {"python": platform.python_version()},
+    }
+
+
+def find(package: str) -> bool:
+    return any(True for _ in metadata.distributions(name=package))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_faults")
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--root", type=Path, help="where the data homes lie; kept for a later call with --only")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--compile-s", type=float, default=8.0, help="how far into the first compile it is stopped")
+    parser.add_argument("--share", type=float, default=0.1, help="of the card that the job too large may use")
+    parser.add_argument("--hold", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.hold:
+        return hold_here(arguments.hold)
+    root = arguments.root or Path(tempfile.mkdtemp(prefix="faults-"))
+    root.mkdir(parents=True, exist_ok=True)
+    stage = Stage(root, arguments.model, arguments.out, arguments.steps, arguments.compile_s, arguments.share)
+    stage.found |= facts(stage)
+    for part, event in SETS.items():
+        if part not in arguments.only:
+            stage.events[event].set()
+    try:
+        with ThreadPoolExecutor(len(arguments.only)) as pool:
+            passed = list(pool.map(functools.partial(one_part, stage), arguments.only))
+    finally:
+        stage.ending.set()
+        for lane in stage.lanes:
+            lane.close()
+    time.sleep(2)
+    left = stage.unaccounted_bytes() - stage.baseline_bytes
+    stage.keep("the card at the end", {"held_by_nobody_bytes": left})
+    print(f"{sum(passed)} of {len(passed)} parts passed")
+    return 0 if all(passed) and left < 200e6 else 1
+
+
+def hold_here(gigabytes: float) -> int:
+    import torch
+
+    held = torch.empty(int(gigabytes * 1e9), dtype=torch.uint8, device="cuda")
+    print(held.numel(), flush=True)
+    signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
