@@ -80,13 +80,14 @@ class Intake:
         self.clock = clock
         self.room = room or Room(home, None, None)
         self.tokens = Tokens(home)
-        self.sequence = max(self.tokens.last_sequence(), FIRST_SEQUENCE)
+        self.sequence = FIRST_SEQUENCE  # what `recover` finds is higher
         self.left: dict[str, str] = {}
         """What lies in incoming/ and can be neither taken nor moved away, with the reason. Told once, tried again."""
         self._seen: dict[str, Seen] = {}
 
     def recover(self) -> None:
         """Finishes what an earlier runner had taken, and purges its half-written temporary files."""
+        self.sequence = max(self.sequence, self.tokens.last_sequence())
         for path in self.home.tmp.iterdir():
             path.unlink()
         for folder in self.home.rejected.iterdir():

@@ -118,8 +118,8 @@ class Daemon:
         self.wake.on_signals()
         while not (self.stopping and self.running is None and self.gate.child is None):
             self.wake.wait(self.tick())
-        self.watch.stop()
         try:
+            self.watch.stop()
             self._tell("stopped")
         except OSError as error:
             log.warning("stopped, and %s cannot say so: %s", self.home.runner_json, error.strerror)

@@ -105,7 +105,7 @@ def test_a_bad_spec_is_rejected_with_reasons_and_its_neighbour_is_not_delayed(ho
     assert reasons["bad.json"]["errors"][0]["line"] is not None
     assert {e["pointer"] for e in reasons["missing.json"]["errors"]} == {"/model", "/dataset"}
     folder = next(home.rejected.glob("*/reason.txt")).parent
-    assert (folder / "dropped.json").exists()
+    wait_for((folder / "dropped.json").exists)
     assert "not accepted" in (folder / "reason.txt").read_text()
     assert (home.incoming / "broken.json").exists()
 
@@ -120,7 +120,7 @@ def test_an_unreadable_drop_is_rejected_after_its_time(home: Home, make_runner: 
     wait_for(lambda: len(jobs.list_jobs(home, "rejected")) == 3)
     codes = sorted((j.error or {})["code"] for j in jobs.list_jobs(home, "rejected"))
     assert codes == ["bad_json", "not_a_file", "not_a_file"]
-    assert os.listdir(home.incoming) == [".half.json.swp"]
+    wait_for(lambda: os.listdir(home.incoming) == [".half.json.swp"])  # the reasons come first, then the drop is moved
     assert runner.status()["state"] == "ready"
 
 

@@ -146,7 +146,11 @@ def roots(settings: Settings, home: Home, started_in: Path) -> list[Path]:
     """The resolved folders that datasets and local models may lie in."""
     if settings.allowed_roots is not None:
         return [Path(root).resolve() for root in settings.allowed_roots]
-    return [started_in.resolve(), home.root, Path(tempfile.gettempdir()).resolve()]
+    try:
+        temporary = [Path(tempfile.gettempdir()).resolve()]
+    except FileNotFoundError:  # it tries to write there: a full disk must not keep the runner from starting
+        temporary = []
+    return [started_in.resolve(), home.root, *temporary]
 
 
 def is_network_mount(path: Path) -> bool:
