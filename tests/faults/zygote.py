@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import Any
 
-from runner import attempts, daemon
+from runner import daemon
 from spool.cli import main as finetuner
 from tests.faults import planted
 
@@ -77,7 +77,6 @@ def poll(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    attempts._versions()  # a second's reading of package metadata, once
     operations = {"fork": fork, "poll": poll}
     for line in sys.stdin:
         request = json.loads(line)
