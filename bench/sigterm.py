@@ -29,8 +29,8 @@ PHASES = ("load", "tokenise", "first step", "mid-step", "eval", "save", "export"
 SPEC: dict[str, Any] = {
     "schema": 1,
     "dataset": "examples/support_tickets.jsonl",
-    "train": {"max_steps": 12, "save_steps": 4, "effective_batch": 4, "batch_size": 2},
-    "data": {"eval_fraction": 0.1},
+    "train": {"max_steps": 9, "save_steps": 4, "effective_batch": 4, "batch_size": 2},
+    "data": {"eval_fraction": 0.03},
     "eval": {"every_steps": 3},
     "export": ["adapter", "merged"],
     "limits": {"min_free_gb": 0},

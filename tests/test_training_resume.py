@@ -255,7 +255,7 @@ def test_the_time_limit_counts_all_attempts_and_keeps_what_was_learned(trainer: 
     result = answer["result"]
     assert (result["steps"], result["ended_early"]) == (1, "the limit of 1e-06 hours is reached")
     assert result["eval_loss"] is not None
-    assert (Path(result["adapter"]) / "adapter_model.safetensors").exists()
+    assert (trainer.home.run(job_id).exports / "adapter" / "adapter_model.safetensors").exists()
     assert checkpoint.newest_step(trainer.home.run(job_id).checkpoints) == 1
 
 
