@@ -86,6 +86,17 @@ def test_file_names_come_from_a_list(home: Home, filename: str, data: bytes, fil
     assert stored.path.read_bytes() == data
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100])
+def test_a_damaged_version_is_whole_again_when_its_bytes_come_again(home: Home, damage: bytes) -> None:
+    first = keep.add(home, "tickets", "a.csv", CSV)
+    (first.path.parent / keep.RECORD).write_bytes(damage)
+    assert keep.list_datasets(home) == []
+    again = keep.add(home, "tickets", "a.csv", CSV)
+    assert again.path.read_bytes() == CSV
+    assert [stored.version for stored in keep.list_datasets(home)] == [first.version]
+    assert len([name for name in os.listdir(home.datasets / "tickets") if name.startswith(".damaged-")]) == 1
+
+
 def test_an_unrecognised_layout_is_kept_for_a_mapping(home: Home) -> None:
     stored = keep.add(home, "a", "x.csv", b"Frage,Antwort\na,b\n")
     assert stored.format is None

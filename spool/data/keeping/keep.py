@@ -1,6 +1,7 @@
 """Datasets under datasets/NAME/VERSION/: the bytes as given, named by their hash, with what was found in them."""
 
 import difflib
+import errno
 import fcntl
 import hashlib
 import io
@@ -128,10 +129,14 @@ def settle(home: Home, name: str, draft: Path, sha256: str, origin: Origin, newe
         durable.sync(draft.parent)
         try:
             durable.move(draft.parent, target)
-        except OSError:
-            if _load(target) is None:  # else somebody added the same bytes meanwhile
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            draft = kept
+            if _load(target) is None:  # its record is damaged: the bytes are here anew
+                durable.move(target, target.with_name(f".damaged-{target.name}-{time.time_ns()}"))
+                durable.move(draft.parent, target)
+            else:  # somebody added the same bytes meanwhile
+                draft = kept
     if draft.exists():
         _added_again(target, draft, newest)
     stored = _load(target)
