@@ -58,8 +58,11 @@ def suite(report: Report, short: bool, seed: int, only: str) -> None:
         chosen = points.pick(may_fail, 4 if rare else 10, seed) if short else may_fail
         chosen = points.pick(may_fail, 20, seed) if rare and not short else chosen
         run(f"one system call fails: {error}", [(_label(p), partial(points.fail_at, p, error)) for p in chosen])
-    lasting = [(name, nth) for name in ("fsync", "rename", "write", "mkdir", "openat") for nth in (6, 20, 40)]
-    lasting = lasting[:: 5 if short else 1]
+    failing = {
+        name: [p.nth for p in found if p.name == name] for name in ("fsync", "rename", "write", "mkdir", "openat")
+    }
+    early, late = ([(name, nths[len(nths) * part // 10]) for name, nths in failing.items()] for part in (1, 6))
+    lasting = early[:3] if short else early + late
     errors = ("ENOSPC",) if short else (*points.ERRORS, *points.RARE)
     cases = [(f"{n} {i} {e}", partial(points.persist, n, i, e)) for n, i in lasting for e in errors]
     run("all calls of a name fail until the runner has said why", cases)

@@ -165,6 +165,7 @@ def kill_where(name: str, part: str, most: int, bug: str | None = None) -> tuple
 def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bool, list[str]]:
     """From the nth on every call of the name fails, until the runner has said why it is halted; then the fault goes."""
     wrong: list[str] = []
+    reached = False
     with fresh_box(bug, wrong) as box:
         long = fill(box)
         oracle = Oracle(box)
@@ -177,20 +178,28 @@ def persist(name: str, nth: int, error: str, bug: str | None = None) -> tuple[bo
             return bool(box.status().get("halted")) or "halted" in box.log.read_text() or not daemon.alive
 
         try:
-            wait_until(told, 10)
-            reached = True
+            try:
+                wait_until(told, 10)
+            except Late as late:
+                if "INJECTED" in _text(daemon):
+                    wrong.append(str(late))
             if not daemon.alive and daemon.code not in (75, 78):
                 wrong.append(f"the runner ended with {daemon.code} instead of halting")
-            if daemon.alive and name != "write" and not _told(box.log.read_text() + str(box.status()), error):
+            reached = "INJECTED" in _text(daemon)
+            if (
+                reached
+                and daemon.alive
+                and name != "write"
+                and not _told(box.log.read_text() + str(box.status()), error)
+            ):
                 wrong.append(f"the runner does not say {error}")
             daemon.untrace()
             drive(box, oracle, daemon, long)
         except Late as late:
-            reached = "INJECTED" in _text(daemon)
             wrong.append(f"I5: {late} (status {box.status()})")
         wrong += oracle.verdict()
         if wrong:
-            wrong.append(f"runner.log: {box.log.read_text()[-2500:]}")
+            wrong.append(f"runner.log: {box.log.read_text()[-1500:]}")
     return reached, wrong
 
 
