@@ -28,7 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_stage import ROOT, SHARED_GB, Found, Lane, Stage, epoch
+from bench.gpu_stage import LARGEST_DIFFERENCE, ROOT, SHARED_GB, Found, Lane, Stage, epoch
 from runner import checkpoint
 from runner.card import Card
 from spool.health import cures, heartbeat
@@ -65,16 +65,16 @@ def probe(lane: Lane) -> Found:
     return {"fault": None, "busy": None, "probe_ms_p50": statistics.median(took), "probe_ms_max": max(took)}
 
 
-def large(lane: Lane) -> str:
-    """Drops the job whose batch cannot fit."""
+def large(lane: Lane, rows: int) -> str:
+    """Drops the job whose batch of so many long rows cannot fit."""
     rng = random.Random(1)
     words = [*(ROOT / "examples" / "support_tickets.jsonl").read_text().split()[:4000]]
     path = lane.home.root / "large.jsonl"
     with open(path, "w") as file:
-        for number in range(LARGE_ROWS):
+        for number in range(rows):
             row = {"prompt": f"Letter {number}", "completion": " ".join(rng.choices(words, k=LARGE_WORDS))}
             file.write(json.dumps(row) + "\n")
-    train = {"max_steps": 2, "effective_batch": LARGE_ROWS, "batch_size": LARGE_ROWS}
+    train = {"max_steps": 1, "effective_batch": rows, "batch_size": rows}
     return lane.drop(name="too large", dataset=str(path), train=train)
 
 
@@ -84,8 +84,8 @@ def foreign_and_memory(stage: Stage) -> Found:
     found: Found = {"probe": probe(lane)}
     holder = hold(FOREIGN_GB)
     try:
-        lane.start(PYTORCH_ALLOC_CONF=f"per_process_memory_fraction:{stage.share}")
-        job_id = large(lane)
+        lane.start(**small_card(stage))
+        job_id = large(lane, LARGE_ROWS)
         lane.wait(lambda: jobs.get_job(lane.home, job_id).state == "queued", 120, "the check")
         lane.wait(lambda: heartbeat.read(lane.home).waiting_for, 20, "waiting_for")
         time.sleep(5)
@@ -121,6 +121,34 @@ def foreign_and_memory(stage: Stage) -> Found:
     return {**found, "next_job": stage.same(lane, behind)}
 
 
+def small_card(stage: Stage) -> dict[str, str]:
+    return {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{stage.share}"}
+
+
+def suggested(stage: Stage) -> Found:
+    """The cure is taken, as by the page's one click, until the job fits."""
+    stage.wait_for("warm")
+    lane = Lane(stage, "suggested")
+    lane.start(**small_card(stage))
+    job_id, tried = large(lane, LARGE_ROWS // 2), list[Found]()
+    while True:
+        lane.wait(lambda: jobs.get_job(lane.home, job_id).ended, 300, "the end of the job")  # noqa: B023
+        job = jobs.get_job(lane.home, job_id)
+        train = durable.read_json(lane.home.run(job_id).spec)["train"]
+        names = ("batch_size", "gradient_accumulation", "effective_batch")
+        tried.append({"state": job.state, **{name: train[name] for name in names}})
+        if job.state != "failed":
+            break
+        assert (job.error or {})["code"] == "out_of_memory", job.error
+        made = cures.suggestion(lane.home, job)
+        assert made, f"no suggestion after {tried}"
+        job_id = cures.submit(lane.home, job_id, made)
+    assert job.state == "done", job.error
+    assert {each["effective_batch"] for each in tried} == {LARGE_ROWS // 2}
+    assert len(tried) > 1, "it fitted at once"
+    return {"tried": tried, "peak_gpu_mem_bytes": (job.result or {}).get("peak_gpu_mem_bytes")}
+
+
 def hold(gigabytes: float) -> subprocess.Popen[bytes]:
     """A plain program that holds memory of the card until it is killed."""
     command = [sys.executable, "-m", "bench.gpu_faults", "--hold", str(gigabytes)]
@@ -144,11 +172,12 @@ def cold(stage: Stage) -> Found:
     curve = lane.losses(job_id)
     document = {"losses": curve, "adapter_sha256": lane.adapter_sha256(job_id)}
     durable.write_json(stage.root / "reference.json", document)
+    silence_s = lane.longest_silence_s  # `warm` counts anew
     stage.events["reference"].set()
     losses = list(curve.values())
     return {
         **timeline(lane, job_id, dropped_at),
-        "longest_silence_s": lane.longest_silence_s,
+        "longest_silence_s": silence_s,
         "first_and_last_loss": [losses[0], losses[-1]],
         "peak_gpu_mem_bytes": result.get("peak_gpu_mem_bytes"),
         "spec": {"precision": spec["precision"], "train": spec["train"]},
@@ -248,11 +277,7 @@ def both_killed(stage: Stage) -> Found:
     lane = Lane(stage, "both-killed")
     lane.start()
     job_id = lane.drop(name="broken off")
-    lane.reaches(job_id, stage.steps * 5 // 8)
-    trainer = lane.trainers()[0]
-    lane.kill()
-    os.kill(trainer, signal.SIGKILL)
-    lane.wait(lambda: not lane.trainers(), 10, "the trainer's end")
+    break_off(lane, job_id)
     shutil.rmtree(stage.root / "broken", ignore_errors=True)
     shutil.copytree(lane.home.root, stage.root / "broken", symlinks=True)
     stage.events["broken"].set()
@@ -265,6 +290,38 @@ def both_killed(stage: Stage) -> Found:
     found = {"at_work_again_s": round(again_s, 2), "resume_step": lane.attempts(job_id)[1]["resume_step"]}
     assert found["resume_step"] == stage.steps // 2
     return {**found, **stage.same(lane, job_id)}
+
+
+def break_off(lane: Lane, job_id: str) -> None:
+    """kill -9 of the daemon and its trainer in mid-training."""
+    lane.reaches(job_id, lane.stage.steps * 5 // 8)
+    trainer = lane.trainers()[0]
+    lane.kill()
+    os.kill(trainer, signal.SIGKILL)
+    lane.wait(lambda: not lane.trainers(), 10, "the trainer's end")
+
+
+def dropout(stage: Stage) -> Found:
+    """With dropout the losses hang on the card's random state as well: both killed, against an undisturbed job."""
+    stage.wait_for("warm")
+    lane = Lane(stage, "dropout")
+    lane.start()
+    straight, job_id = (lane.drop(name=name, lora={"dropout": 0.1}) for name in ("undisturbed", "broken off"))
+    lane.ended(straight)
+    break_off(lane, job_id)
+    lane.start()
+    lane.ended(job_id)
+    assert lane.outcomes(job_id) == ["interrupted", "finished"]
+    there, here = lane.losses(straight), lane.losses(job_id)
+    plain = json.loads((stage.root / "reference.json").read_text())["losses"]
+    assert here.keys() == there.keys()
+    apart = max(abs(here[step] - there[step]) for step in there)
+    assert apart <= LARGEST_DIFFERENCE, f"the losses are {apart} apart"
+    return {
+        "largest_loss_difference": apart,
+        "adapter_is_the_same_bytes": lane.adapter_sha256(job_id) == lane.adapter_sha256(straight),
+        "what_dropout_itself_moves": max(abs(plain[step] - there[step]) for step in there),
+    }
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -303,6 +360,8 @@ PARTS: dict[str, Callable[[Stage], Found]] = {
     "stalled": stalled,
     "daemon killed": daemon_killed,
     "both killed": both_killed,
+    "suggested": suggested,
+    "dropout": dropout,
     **{how: functools.partial(damaged, how=how) for how in DAMAGES},
 }
 SETS = {"foreign and memory": "card", "cold": "reference", "warm": "warm", "both killed": "broken"}
