@@ -21,6 +21,9 @@ STUB_CHECKER = [sys.executable, str(ROOT / "tests" / "stub_checker.py")]
 # Where torch's threads outnumber the cores, two trainers beside each other wait for each other.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and their children with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30, every_s: float = 0.02) -> Any:
     """The first true value of `condition`; fails with what it last was after `timeout_s`."""
