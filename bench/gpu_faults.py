@@ -12,11 +12,8 @@ import functools
 import json
 import os
 import platform
-import random
 import shutil
 import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,18 +25,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_stage import LARGEST_DIFFERENCE, ROOT, SHARED_GB, Found, Lane, Stage, epoch
+from bench import gpu_card
+from bench.gpu_stage import LARGEST_DIFFERENCE, Found, Lane, Stage, epoch
 from runner import checkpoint
-from runner.card import Card
-from spool.health import cures, heartbeat
-from spool.health.gpu import Gpu
+from spool.health import heartbeat
 from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import State
 from spool.protocol.states import Tokens
 
-FOREIGN_GB = 6
-LARGE_ROWS, LARGE_WORDS = 1024, 340
-"""About a million tokens in one batch: the first layer alone needs more than the share of the card that it gets."""
+RESUMED_EARLIER = 1e-2
+"""Of two losses, where the kernels may have been compiled for batches of another length."""
 
 
 def timeline(lane: Lane, job_id: str, dropped_at: float) -> Found:
@@ -49,113 +44,6 @@ def timeline(lane: Lane, job_id: str, dropped_at: float) -> Found:
     came |= {f"step {row['step']}": row["t"] for row in rows if row["step"] in (1, 2, 3, 10)}
     came |= {"last step": rows[-1]["t"], "done": epoch(jobs.get_job(lane.home, job_id).ended_at or "")}
     return {"seconds_after_the_drop": {name: round(t - dropped_at, 1) for name, t in came.items()}}
-
-
-def probe(lane: Lane) -> Found:
-    """The card as the daemon asks for it before a claim."""
-    card = Card(lane.home, Gpu())
-    assert card.fault() is None, card.fault()
-    assert card.busy() is None, card.busy()
-    took = []
-    for _ in range(100):
-        began = time.perf_counter()
-        assert card.fault() is None
-        took.append((time.perf_counter() - began) * 1000)
-        assert card.busy() is None
-    return {"fault": None, "busy": None, "probe_ms_p50": statistics.median(took), "probe_ms_max": max(took)}
-
-
-def large(lane: Lane, rows: int) -> str:
-    """Drops the job whose batch of so many long rows cannot fit."""
-    rng = random.Random(1)
-    words = [*(ROOT / "examples" / "support_tickets.jsonl").read_text().split()[:4000]]
-    path = lane.home.root / "large.jsonl"
-    with open(path, "w") as file:
-        for number in range(rows):
-            row = {"prompt": f"Letter {number}", "completion": " ".join(rng.choices(words, k=LARGE_WORDS))}
-            file.write(json.dumps(row) + "\n")
-    train = {"max_steps": 1, "effective_batch": rows, "batch_size": rows}
-    return lane.drop(name="too large", dataset=str(path), train=train)
-
-
-def foreign_and_memory(stage: Stage) -> Found:
-    """Others hold the card: the queue waits. Then a batch that cannot fit, its cure, and the job behind it."""
-    lane = Lane(stage, "memory", foreign_gb=2)
-    found: Found = {"probe": probe(lane)}
-    holder = hold(FOREIGN_GB)
-    try:
-        lane.start(**small_card(stage))
-        job_id = large(lane, LARGE_ROWS)
-        lane.wait(lambda: jobs.get_job(lane.home, job_id).state == "queued", 120, "the check")
-        lane.wait(lambda: heartbeat.read(lane.home).waiting_for, 20, "waiting_for")
-        time.sleep(5)
-        found["waiting_for"] = heartbeat.read(lane.home).waiting_for
-        assert f"pid {holder.pid}" in str(found["waiting_for"]), found["waiting_for"]
-        assert jobs.get_job(lane.home, job_id).attempts == 0
-    finally:
-        holder.kill()
-        holder.wait()
-    began = time.monotonic()
-    lane.wait(lambda: lane.attempts(job_id), 20, "the start after the others have gone")
-    found["start_after_the_others_ended_s"] = round(time.monotonic() - began, 2)
-    behind = lane.drop(name="the one behind it")
-    stage.events["card"].set()
-    error = lane.ended(job_id, "failed").error or {}
-    found["too_large"] = {"error": error, "outcomes": lane.outcomes(job_id)}
-    assert error["code"] == "out_of_memory", error
-    assert "out of memory" in error["evidence"], error
-    made = cures.suggestion(lane.home, jobs.get_job(lane.home, job_id))
-    assert made, "no suggestion"
-    train = made.spec["train"]
-    assert (train["batch_size"], train["gradient_accumulation"]) == (LARGE_ROWS // 2, 2), made
-    found["suggestion"] = {"sentence": made.sentence, "changes": made.to_json()["changes"]}
-    time.sleep(2)
-    more = stage.unaccounted_bytes() - stage.baseline_bytes
-    assert more < 200e6, f"{more / 1e6:.0f} MB of the card are held by nobody"
-    found["held_by_nobody_after_it_bytes"] = more
-    lane.stop()
-    stage.wait_for("reference")  # its compile caches are filled cold, by itself
-    lane.settings(SHARED_GB)
-    lane.start()
-    lane.ended(behind)
-    return {**found, "next_job": stage.same(lane, behind)}
-
-
-def small_card(stage: Stage) -> dict[str, str]:
-    return {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{stage.share}"}
-
-
-def suggested(stage: Stage) -> Found:
-    """The cure is taken, as by the page's one click, until the job fits."""
-    stage.wait_for("warm")
-    lane = Lane(stage, "suggested")
-    lane.start(**small_card(stage))
-    job_id, tried = large(lane, LARGE_ROWS // 2), list[Found]()
-    while True:
-        lane.wait(lambda: jobs.get_job(lane.home, job_id).ended, 300, "the end of the job")  # noqa: B023
-        job = jobs.get_job(lane.home, job_id)
-        train = durable.read_json(lane.home.run(job_id).spec)["train"]
-        names = ("batch_size", "gradient_accumulation", "effective_batch")
-        tried.append({"state": job.state, **{name: train[name] for name in names}})
-        if job.state != "failed":
-            break
-        assert (job.error or {})["code"] == "out_of_memory", job.error
-        made = cures.suggestion(lane.home, job)
-        assert made, f"no suggestion after {tried}"
-        job_id = cures.submit(lane.home, job_id, made)
-    assert job.state == "done", job.error
-    assert {each["effective_batch"] for each in tried} == {LARGE_ROWS // 2}
-    assert len(tried) > 1, "it fitted at once"
-    return {"tried": tried, "peak_gpu_mem_bytes": (job.result or {}).get("peak_gpu_mem_bytes")}
-
-
-def hold(gigabytes: float) -> subprocess.Popen[bytes]:
-    """A plain program that holds memory of the card until it is killed."""
-    command = [sys.executable, "-m", "bench.gpu_faults", "--hold", str(gigabytes)]
-    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
-    assert holder.stdout
-    assert holder.stdout.readline(), "it could not take the memory"
-    return holder
 
 
 def cold(stage: Stage) -> Found:
@@ -209,7 +97,7 @@ def stopped(stage: Stage) -> Found:
     compiling = {"steps_before": lane.step(job_id), "exit_s": lane.stop()}
     assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"], [job_id])
     assert compiling["steps_before"] == 0, "it had compiled already"
-    stage.wait_for("warm")
+    stage.wait_for("reference", "warm")
     lane.start()
     lane.reaches(job_id, stage.steps * 5 // 8)
     training: Found = {"exit_s": lane.stop()}
@@ -246,7 +134,7 @@ def stalled(stage: Stage) -> Found:
 
 def daemon_killed(stage: Stage) -> Found:
     """kill -9 of the daemon alone: the trainer lives on, the next daemon waits for it and takes its word."""
-    stage.wait_for("warm")
+    stage.wait_for("reference", "warm")
     lane = Lane(stage, "daemon-killed")
     lane.start()
     job_id = lane.drop(name="its daemon is killed")
@@ -273,7 +161,7 @@ def daemon_killed(stage: Stage) -> Found:
 
 def both_killed(stage: Stage) -> Found:
     """kill -9 of daemon and trainer: nothing is left, the next daemon resumes."""
-    stage.wait_for("warm")
+    stage.wait_for("reference", "warm")
     lane = Lane(stage, "both-killed")
     lane.start()
     job_id = lane.drop(name="broken off")
@@ -303,7 +191,7 @@ def break_off(lane: Lane, job_id: str) -> None:
 
 def dropout(stage: Stage) -> Found:
     """With dropout the losses hang on the card's random state as well: both killed, against an undisturbed job."""
-    stage.wait_for("warm")
+    stage.wait_for("card")
     lane = Lane(stage, "dropout")
     lane.start()
     straight, job_id = (lane.drop(name=name, lora={"dropout": 0.1}) for name in ("undisturbed", "broken off"))
@@ -313,6 +201,7 @@ def dropout(stage: Stage) -> Found:
     lane.ended(job_id)
     assert lane.outcomes(job_id) == ["interrupted", "finished"]
     there, here = lane.losses(straight), lane.losses(job_id)
+    stage.wait_for("reference")
     plain = json.loads((stage.root / "reference.json").read_text())["losses"]
     assert here.keys() == there.keys()
     apart = max(abs(here[step] - there[step]) for step in there)
@@ -324,7 +213,9 @@ def dropout(stage: Stage) -> Found:
     }
 
 
+CONTROL = "newest checkpoint gone"
 DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    CONTROL: ("", shutil.rmtree),
     "optimizer missing": ("optimizer.pt", lambda path: path.unlink()),
     "optimizer cut in half": ("optimizer.pt", lambda path: os.truncate(path, path.stat().st_size // 2)),
     "adapter NUL-filled": ("adapter_model.safetensors", lambda path: path.write_bytes(bytes(path.stat().st_size))),
@@ -333,7 +224,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 def damaged(stage: Stage, how: str) -> Found:
-    """A file of the newest checkpoint is damaged: resumed from the one before."""
+    """A file of the newest checkpoint is damaged: resumed from the one before.
+
+    Compared with a job that had no newer one, bit for bit. The undisturbed one may be a little apart, most likely
+    because torch.compile makes its kernels for the first batches that a process sees: they are others after a resume.
+    """
     stage.wait_for("broken")
     lane = Lane(stage, how.replace(" ", "-"), copy_of=stage.root / "broken")
     job_id = os.listdir(lane.home.runs)[0]
@@ -344,27 +239,34 @@ def damaged(stage: Stage, how: str) -> Found:
     lane.start()
     lane.ended(job_id)
     events = metrics.read(run.events)
+    assert f"training, from step {checkpoint.step_of(before)}" in [row.get("phase") for row in events]
+    found = {"resumed_from": before.name, **stage.same(lane, job_id, RESUMED_EARLIER)}
+    if how == CONTROL:
+        durable.write_json(stage.root / "control.json", lane.losses(job_id))
+        stage.events["control"].set()
+        return found
     notes = [row["words"] for row in events if row.get("event") == "note"]
     assert len(notes) == 1, notes
     assert f"{newest.name} is not resumed from: {name} is" in notes[0], notes
-    assert f"training, from step {checkpoint.step_of(before)}" in [row.get("phase") for row in events]
     assert list(run.checkpoints.glob(f"{newest.name}.incomplete-*"))
-    return {"note": notes[0], "resumed_from": before.name, **stage.same(lane, job_id)}
+    stage.wait_for("control")
+    assert lane.losses(job_id) == json.loads((stage.root / "control.json").read_text()), "other losses than the control"
+    return {"note": notes[0], **found}
 
 
 PARTS: dict[str, Callable[[Stage], Found]] = {
-    "foreign and memory": foreign_and_memory,
+    "foreign and memory": gpu_card.foreign_and_memory,
     "cold": cold,
     "warm": warm,
     "stopped": stopped,
     "stalled": stalled,
     "daemon killed": daemon_killed,
     "both killed": both_killed,
-    "suggested": suggested,
+    "suggested": gpu_card.suggested,
     "dropout": dropout,
     **{how: functools.partial(damaged, how=how) for how in DAMAGES},
 }
-SETS = {"foreign and memory": "card", "cold": "reference", "warm": "warm", "both killed": "broken"}
+SETS = {"foreign and memory": "card", "cold": "reference", "warm": "warm", "both killed": "broken", CONTROL: "control"}
 
 
 def one_part(stage: Stage, name: str) -> bool:
@@ -400,17 +302,14 @@ def find(package: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_faults")
-    parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--root", type=Path, help="where the data homes lie; kept for a later call with --only")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--compile-s", type=float, default=8.0, help="how far into the first compile it is stopped")
     parser.add_argument("--share", type=float, default=0.1, help="of the card that the job too large may use")
-    parser.add_argument("--hold", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.hold:
-        return hold_here(arguments.hold)
     root = arguments.root or Path(tempfile.mkdtemp(prefix="faults-"))
     root.mkdir(parents=True, exist_ok=True)
     stage = Stage(root, arguments.model, arguments.out, arguments.steps, arguments.compile_s, arguments.share)
@@ -430,15 +329,6 @@ def main() -> int:
     stage.keep("the card at the end", {"held_by_nobody_bytes": left})
     print(f"{sum(passed)} of {len(passed)} parts passed")
     return 0 if all(passed) and left < 200e6 else 1
-
-
-def hold_here(gigabytes: float) -> int:
-    import torch
-
-    held = torch.empty(int(gigabytes * 1e9), dtype=torch.uint8, device="cuda")
-    print(held.numel(), flush=True)
-    signal.pause()
-    return 0
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Stage:
         self.steps, self.compile_s, self.share = steps, compile_s, share
         self.found: Found = json.loads(out.read_text()) if out.exists() else {"parts": {}}
         self.lanes: list[Lane] = []
-        self.events = {name: threading.Event() for name in ("card", "reference", "warm", "broken")}
+        self.events = {name: threading.Event() for name in ("card", "reference", "warm", "broken", "control")}
         self.write = threading.Lock()
         self.ending = threading.Event()
         self.card = Gpu().describe()
@@ -50,19 +50,21 @@ class Stage:
         seen = Gpu().ask()
         return int(seen["mem_used_bytes"]) - sum(each["mem_bytes"] or 0 for each in seen["processes"])
 
-    def wait_for(self, event: str) -> None:
-        assert self.events[event].wait(900), f"{event!r} never came"
+    def wait_for(self, *events: str) -> None:
+        for event in events:
+            assert self.events[event].wait(900), f"{event!r} never came"
 
     def caches(self, folder: Path) -> dict[str, str]:
         return {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
 
-    def same(self, lane: "Lane", job_id: str) -> Found:
+    def same(self, lane: "Lane", job_id: str, limit: float = LARGEST_DIFFERENCE) -> Found:
         """How far a job is from the undisturbed one."""
+        self.wait_for("reference")
         straight = json.loads((self.root / "reference.json").read_text())
         here = lane.losses(job_id)
         assert list(here) == list(straight["losses"]), "other steps than those of the undisturbed job"
         apart = max(abs(here[step] - loss) for step, loss in straight["losses"].items())
-        assert apart <= LARGEST_DIFFERENCE, f"the losses are {apart} apart"
+        assert apart <= limit, f"the losses are {apart} apart"
         return {
             "largest_loss_difference": apart,
             "adapter_is_the_same_bytes": lane.adapter_sha256(job_id) == straight["adapter_sha256"],
