@@ -8,7 +8,7 @@ from typing import Any
 
 from runner import checkpoint
 from spool.health import failure
-from spool.protocol import durable
+from spool.protocol import durable, metrics
 from spool.protocol.home import Home
 from spool.protocol.jobs import attempt_files, now_iso
 
@@ -52,9 +52,18 @@ def end(home: Home, job_id: str, number: int, outcome: str, **details: Any) -> N
         record = {"attempt": number}
     if record.get("outcome"):
         return
+    begun_at = _begun_at(home, job_id, number)
+    if begun_at is not None:  # at its begin nobody had verified the newest checkpoint
+        record["resume_step"] = begun_at or None
     step = checkpoint.newest_step(home.run(job_id).checkpoints)
     record |= {"ended_at": now_iso(), "outcome": outcome, "checkpoint_step": step, **details}
     durable.write_json(path, record)
+
+
+def _begun_at(home: Home, job_id: str, number: int) -> int | None:
+    """The step that the attempt really went on from, as its trainer told; None where it did not get so far."""
+    rows = metrics.read(home.run(job_id).events)
+    return next((row["step"] for row in rows if row.get("attempt") == number and row.get("event") == "begun"), None)
 
 
 def outcome(home: Home, job_id: str, number: int) -> str | None:

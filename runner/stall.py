@@ -81,8 +81,8 @@ class Vigil:
         if self.dumped_at is None:
             if self.child.kill_at is not None:  # it is being stopped for another reason
                 return
-            minutes = self.limit_s / 60
-            self.why = f"the job gave no sign of life for {minutes:g} minutes"
+            minutes = f"{self.limit_s / 60:g} minute{'' if self.limit_s == 60 else 's'}"
+            self.why = f"the job gave no sign of life for {minutes}"
             log.warning("%s: %s; its stacks go to %s", self.run.root.name, self.why, self.run.log)
             self.dumped_at = now
             self.child.dump()

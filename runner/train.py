@@ -108,7 +108,9 @@ def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> 
             if course.owes_evaluation:
                 trainer.evaluate()
             return
-    attempt.phase("training" if resume is None else f"training, from step {checkpoint.step_of(resume)}")
+    begun_at = checkpoint.step_of(resume) if resume else 0
+    attempt.events.write(event="begun", step=begun_at, phase="training")
+    attempt.phase("training" if resume is None else f"training, from step {begun_at}")
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except EndedEarly:

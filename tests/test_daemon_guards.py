@@ -199,7 +199,7 @@ def test_a_silent_child_leaves_its_stacks_and_is_ended(home: Home) -> None:
     assert (child.dumps, child.kill_at) == (1, None)
     look_at(121 + DUMP_S)
     assert child.kill_at is not None
-    assert vigil.why == "the job gave no sign of life for 1 minutes"
+    assert vigil.why == "the job gave no sign of life for 1 minute"
 
 
 def test_without_stall_minutes_nobody_watches(home: Home) -> None:

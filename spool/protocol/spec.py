@@ -168,8 +168,10 @@ class Limits(Group):
     """A loss that stays so many times above the best it had been ends the job as `diverged`. Both are smoothed over
     50 logged steps, and a best below 1 counts as 1, so that noise does not trip it. null: off."""
 
-    stall_minutes: Annotated[float, Field(ge=1, le=10_080)] | None = 30
-    """A training that gives no sign of life for so long is ended, and tried again. null: off."""
+    stall_minutes: Annotated[float, Field(ge=3, le=10_080)] | None = 30
+    """A training that gives no sign of life for so long is ended, and tried again. null: off.
+
+    The first steps on a GPU compile kernels in silence, for a minute and a half on an H100."""
 
     min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
     """Free disk (in GB) below which a job does not start, and ends after one last checkpoint."""
