@@ -116,7 +116,7 @@ def queued(lane: Lane) -> list[str]:
 
 
 def stalled(stage: Stage) -> Found:
-    """The trainer is frozen (SIGSTOP) with limits.stall_minutes 3, the least that is allowed (1 when the results were kept)."""
+    """The trainer is frozen (SIGSTOP) with the least limits.stall_minutes (1 when the results were kept)."""
     stage.wait_for("reference")
     lane = Lane(stage, "stalled")
     lane.start()
