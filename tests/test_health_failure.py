@@ -37,9 +37,10 @@ OOM = (
     "allocated by PyTorch, and 1.72 GiB is reserved by PyTorch but unallocated."
 )
 HUB = "https://huggingface.co"
-REAL = [json.loads(line) for line in (ROOT / "tests/data/failures.jsonl").read_text().splitlines()]
+REAL = [json.loads(line) for line in (ROOT / "tests/failure_messages.jsonl").read_text().splitlines()]
 """What libraries and drivers really said (code, a part of our message, `package.Type: text`): out of their sources,
-out of public issues, and from full disks and allocations tried for the purpose."""
+out of public issues, from full disks and allocations tried for the purpose, and some as their users remember them: not
+each was traced to its source."""
 
 
 @pytest.mark.parametrize("real", REAL, ids=lambda real: f"{real['code']}: {real['error'][:60]}")
@@ -59,7 +60,7 @@ def test_real_messages_are_recognised(real: dict[str, str]) -> None:
 def test_every_rule_has_a_real_message() -> None:
     used = [found[0] for real in REAL if (found := failure._recognise(real["error"]))]
     unused = [rule for rule in RULES if rule not in used]
-    assert [rule.message for rule in unused] == [], "give each rule its message in tests/data/failures.jsonl"
+    assert [rule.message for rule in unused] == [], "give each rule its message in tests/failure_messages.jsonl"
 
 
 def test_errors_of_python_itself_are_recognised(tmp_path: Path) -> None:
