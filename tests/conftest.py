@@ -1,5 +1,6 @@
 """Fixtures: a fresh data home, a real runner over it, a tiny Gemma, and the embedded Gemma 3 270M."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -109,6 +110,12 @@ class Runner:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(timeout_s)
+
+
+@pytest.fixture(autouse=True)
+def logs_are_heard() -> None:
+    """Commands that were run in this process may have silenced them."""
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
