@@ -4,32 +4,43 @@ Run as: streamlit run streamlit_app.py        (or `make up`, which starts the ru
 """
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
+from pages.parts.texts import t
 from pages.parts.ui import frame
 
 st.set_page_config(
-    page_title="Gemma Fine-Tuner",
-    page_icon=frame.MARK,
-    layout="wide",
-    menu_items={"About": "**Gemma Fine-Tuner**  \nFine-tune Google Gemma on your own server."},
+    page_title=t("frame.app"), page_icon=frame.MARK, layout="wide", menu_items={"About": t("frame.about")}
 )
 st.logo(frame.WORDMARK, icon_image=frame.MARK, size="large")
 
-page = st.navigation(
+
+def page(path: str, name: str, icon: str) -> StreamlitPage:
+    home = name == "home"
+    title = t(f"frame.page.{name}")
+    return st.Page(path, title=title, icon=f":material/{icon}:", default=home, url_path="" if home else name)
+
+
+shown = st.navigation(
     {
-        "": [st.Page("pages/watch/home.py", title="Home", icon=":material/home:", default=True)],
-        "Build": [
-            st.Page("pages/build/data.py", title="Data", icon=":material/dataset:", url_path="data"),
-            st.Page("pages/build/train.py", title="Train", icon=":material/model_training:", url_path="train"),
+        "": [page("pages/watch/home.py", "home", "home")],
+        t("frame.section.build"): [
+            page(frame.DATA, "data", "dataset"),
+            page(frame.TRAIN, "train", "model_training"),
         ],
-        "Watch": [
-            st.Page("pages/watch/queue.py", title="Queue", icon=":material/list_alt:", url_path="queue"),
-            st.Page("pages/watch/monitor.py", title="Monitor", icon=":material/monitoring:", url_path="monitor"),
+        t("frame.section.watch"): [
+            page(frame.QUEUE, "queue", "list_alt"),
+            page(frame.MONITOR, "monitor", "monitoring"),
+            page(frame.COMPARE, "compare", "stacked_line_chart"),
         ],
-        "Keep": [st.Page("pages/keep/models.py", title="Models", icon=":material/deployed_code:", url_path="models")],
+        t("frame.section.keep"): [
+            page(frame.MODELS, "models", "deployed_code"),
+            page(frame.PLAYGROUND, "playground", "forum"),
+        ],
+        t("frame.section.care"): [page(frame.SYSTEM, "system", "dns")],
     }
 )
 frame.sidebar()
 with frame.body():
     frame.fault_notice()
-    page.run()
+    shown.run()

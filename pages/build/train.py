@@ -185,8 +185,8 @@ def ask() -> draft.Draft:
     with st.expander("All settings", icon=":material/tune:"):
         st.caption("Each has a default that suits most work. What you leave alone stays out of the spec.")
         rest = [field for pointer, field in known.items() if pointer not in fields.ESSENTIAL]
-        for group, heading in words.GROUPS.items():
-            st.markdown(f"**{heading}**")
+        for group in words.GROUPS:
+            st.markdown(f"**{words.group(group)}**")
             with st.grid(2, min_column_width=240):
                 for field in rest:
                     if field.group == group:

@@ -86,7 +86,7 @@ def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
     field = Field(
         pointer=pointer,
         label=words.label(pointer),
-        help=" ".join(str(node.get("description", "")).split()),
+        help=words.explain(pointer, " ".join(str(node.get("description", "")).split())),
         kind=KINDS[main["type"]] if "type" in main else "choice",
         default=node.get("default"),
         auto=any(option.get("const") == "auto" for option in options),

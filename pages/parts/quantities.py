@@ -3,7 +3,17 @@
 import math
 from datetime import UTC, datetime, tzinfo
 
+from pages.parts.texts import t
+
 DASH = "–"
+
+
+def _local(text: str) -> str:
+    """An English number with the separators of the reader's language."""
+    return text.translate(_SWAPPED) if t("quantities.decimal") == "," else text
+
+
+_SWAPPED = str.maketrans(",.", ".,")
 
 
 def duration(seconds: float | None) -> str:
@@ -19,7 +29,7 @@ def duration(seconds: float | None) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
+    return t("quantities.days", days=hours // 24, hours=hours % 24)
 
 
 def size(number: float | None) -> str:
@@ -29,20 +39,21 @@ def size(number: float | None) -> str:
     value = float(number)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 99.5 else f"{value:.3g} {unit}"
+            digits = f"{value:.0f}" if unit == "bytes" or value >= 99.5 else f"{value:.3g}"
+            return f"{_local(digits)} {t('quantities.bytes') if unit == 'bytes' else unit}"
         value /= 1000
-    return f"{value:.3g} TB"
+    return f"{_local(f'{value:.3g}')} TB"
 
 
 def count(number: float | None) -> str:
-    return DASH if number is None else f"{number:,.0f}"
+    return DASH if number is None else _local(f"{number:,.0f}")
 
 
 def loss(value: float | None) -> str:
     """Four figures: enough to see it move, few enough to read."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+    return _local(f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}")
 
 
 def rate(value: float | None) -> str:
@@ -71,13 +82,17 @@ def ago(iso: str | None, now: datetime) -> str:
     if then is None:
         return DASH
     seconds = (now - then).total_seconds()
-    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+    return t("quantities.just_now") if seconds < 10 else t("quantities.ago", duration=duration(seconds))
 
 
 def clock(iso: str | None, zone: tzinfo = UTC) -> str:
     """The reader's own date and time: `22 Nov 2025, 15:31`."""
     then = moment(iso)
-    return then.astimezone(zone).strftime("%-d %b %Y, %H:%M") if then else DASH
+    if then is None:
+        return DASH
+    local = then.astimezone(zone)
+    month = t("quantities.months").split()[local.month - 1]
+    return t("quantities.clock", day=local.day, month=month, year=local.year, time=f"{local:%H:%M}")
 
 
 def between(start: str | None, end: str | None) -> str:

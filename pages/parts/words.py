@@ -2,91 +2,53 @@
 
 from dataclasses import dataclass
 
+from pages.parts.texts import has, t
+
 
 @dataclass(frozen=True)
 class Look:
-    label: str
+    """How a state is shown: `color` is one of Streamlit's Markdown colours."""
+
+    name: str
     icon: str
     color: str
 
+    @property
+    def label(self) -> str:
+        key = f"words.state.{self.name}"
+        return t(key) if has(key) else self.name.capitalize()
+
 
 STATES = {
-    "checking": Look("Checking", ":material/hourglass_empty:", "gray"),
-    "queued": Look("Waiting", ":material/schedule:", "gray"),
-    "running": Look("Running", ":material/play_circle:", "blue"),
-    "held": Look("On hold", ":material/pause_circle:", "orange"),
-    "done": Look("Done", ":material/check_circle:", "green"),
-    "failed": Look("Failed", ":material/error:", "red"),
-    "cancelled": Look("Cancelled", ":material/cancel:", "gray"),
-    "rejected": Look("Not accepted", ":material/block:", "red"),
+    look.name: look
+    for look in (
+        Look("checking", ":material/hourglass_empty:", "gray"),
+        Look("queued", ":material/schedule:", "gray"),
+        Look("running", ":material/play_circle:", "blue"),
+        Look("held", ":material/pause_circle:", "orange"),
+        Look("done", ":material/check_circle:", "green"),
+        Look("failed", ":material/error:", "red"),
+        Look("cancelled", ":material/cancel:", "gray"),
+        Look("rejected", ":material/block:", "red"),
+    )
 }
 
-FORMATS = {
-    "alpaca": "Instruction and output",
-    "prompt_completion": "Prompt and completion",
-    "question_answer": "Question and answer",
-    "sharegpt": "Conversations (ShareGPT)",
-    "messages": "Conversations (messages)",
-    "text": "Plain text",
-    "preference": "Chosen and rejected answers",
-    "label": "Text and label",
-}
-
-GROUPS = {
-    "": "Job",
-    "lora": "Adapter (LoRA)",
-    "train": "Training",
-    "data": "Data",
-    "eval": "Evaluation",
-    "limits": "Limits",
-}
-
-LABELS = {
-    "/name": "Name",
-    "/model": "Base model",
-    "/dataset": "Dataset",
-    "/lora/rank": "LoRA rank",
-    "/lora/alpha": "LoRA alpha",
-    "/lora/rslora": "Rank-stabilised LoRA",
-    "/train/max_steps": "Stop after steps",
-    "/train/effective_batch": "Batch (rows a step)",
-    "/train/batch_size": "Rows on the card at once",
-    "/train/warmup_ratio": "Warm-up (share of steps)",
-    "/train/logging_steps": "Log every … steps",
-    "/train/save_steps": "Checkpoint every … steps",
-    "/data/train_on": "Learn from",
-    "/data/max_length": "Longest row (tokens)",
-    "/data/mapping": "Column mapping",
-    "/data/header": "First line names the columns",
-    "/data/drop": "Leave out rows with",
-    "/data/eval_fraction": "Share kept for evaluation",
-    "/eval/dataset": "Evaluate on",
-    "/eval/every_steps": "Evaluate every … steps",
-    "/limits/max_hours": "Stop after hours",
-    "/limits/divergence_factor": "Diverged at times the best loss",
-    "/limits/stall_minutes": "Stalled after minutes without a sign",
-    "/limits/min_free_gb": "Free disk needed (GB)",
-    "/limits/max_fraction": "Findings allowed (share of rows)",
-    "/limits/max_problem_fraction": "Unusable rows allowed (share)",
-}
-
-
-ROLES = {
-    "prompt": "Prompt (what is asked)",
-    "completion": "Completion (the answer)",
-    "system": "System (instructions)",
-    "messages": "Messages",
-    "text": "Text",
-}
-"""Roles of columns where the name alone may not say it."""
-
-
-def role(name: str) -> str:
-    return ROLES.get(name, name.replace("_", " ").capitalize())
+GROUPS = ("", "lora", "train", "data", "eval", "limits")
 
 
 def state(name: str) -> Look:
-    return STATES.get(name, Look(name.capitalize(), ":material/help:", "gray"))
+    return STATES.get(name, Look(name, ":material/help:", "gray"))
+
+
+def group(name: str) -> str:
+    """What a group of settings is called; the empty one holds those outside of any."""
+    return t(f"words.group.{name or 'top'}")
+
+
+def role(name: str) -> str:
+    """What a column's role is called, where its name alone may not say it."""
+    key = f"words.role.{name}"
+    return t(key) if has(key) else name.replace("_", " ").capitalize()
 
 
 def sentence(text: str) -> str:
@@ -96,8 +58,16 @@ def sentence(text: str) -> str:
 
 def label(pointer: str) -> str:
     """A form label for a field of the spec."""
-    return LABELS.get(pointer, pointer.rpartition("/")[2].replace("_", " ").capitalize())
+    key = f"words.label.{pointer}"
+    return t(key) if has(key) else pointer.rpartition("/")[2].replace("_", " ").capitalize()
+
+
+def explain(pointer: str, english: str) -> str:
+    """What a setting does: in English as the spec itself says it."""
+    key = f"help.{pointer}"
+    return t(key) if has(key) else english
 
 
 def format_name(name: str | None) -> str:
-    return FORMATS.get(name or "", name or "not recognised")
+    key = f"words.format.{name}"
+    return t(key) if name and has(key) else name or t("words.format.none")

@@ -12,6 +12,7 @@ from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
 from spool.data.inspect import Inspection
 from spool.data.keeping.keep import Stored
+from spool.data.reading.roles import FORMATS
 from spool.protocol.home import Home
 
 STATE = st.session_state
@@ -147,7 +148,7 @@ def _meaning(chosen: Chosen, plain: Inspection) -> None:
     with st.grid(2, min_column_width=220):
         st.selectbox(
             "Format",
-            [AUTO, *words.FORMATS],
+            [AUTO, *FORMATS],
             format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
             key=f"format/{chosen.key}",
             persist_state="session",

@@ -1,4 +1,4 @@
-"""What surrounds every page: the mark, the runner's state in the sidebar, the width, and errors in plain words."""
+"""What surrounds every page: mark, language, the runner's state in the sidebar, width, errors in plain words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,12 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import alive
+from pages.parts import alive, texts
 from pages.parts.escape import md
+from pages.parts.texts import t
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
+from spool.protocol.jobs import Job, list_jobs
 
 WIDTH_PX = 1180
 
@@ -20,7 +22,10 @@ DATA = "pages/build/data.py"
 TRAIN = "pages/build/train.py"
 QUEUE = "pages/watch/queue.py"
 MONITOR = "pages/watch/monitor.py"
+COMPARE = "pages/watch/compare.py"
 MODELS = "pages/keep/models.py"
+PLAYGROUND = "pages/keep/playground.py"
+SYSTEM = "pages/care/system.py"
 
 EXAMPLE = "examples/support_tickets.jsonl"
 
@@ -30,6 +35,21 @@ WORDMARK = str(Path(__file__).with_name("wordmark.svg"))
 
 def home() -> Home:
     return Home.at()
+
+
+def jobs() -> list[Job]:
+    """Every job, oldest first."""
+    return list_jobs(home())
+
+
+def language() -> str:
+    """The reader's: as chosen in the sidebar or the address, else as their browser says."""
+    chosen = st.query_params.get(LANGUAGE) or st.session_state.get(LANGUAGE)
+    return chosen if chosen in texts.LANGUAGES else texts.closest(st.context.locale)
+
+
+LANGUAGE = "lang"
+texts.ask_with(language)
 
 
 def now() -> datetime:
@@ -91,7 +111,7 @@ def runner_notice() -> alive.Runner:
     """Says so where jobs cannot start, with the command that cures it."""
     runner = alive.look(home())
     if runner.problem and not runner.halted:
-        cure = f" Start it on the server: `{runner.cure}`" if runner.cure else ""
+        cure = " " + t("runner.start", command=runner.cure) if runner.cure else ""
         st.warning(
             md(runner.problem, 400) + cure, icon=":material/pause_circle:" if runner.alive else ":material/power_off:"
         )
@@ -103,31 +123,40 @@ def fault_notice() -> None:
     """On every page while a fault of the machine holds the queue."""
     runner = alive.look(home())
     if runner.halted:
-        st.error(
-            f"**{md(runner.problem, 600)}**  \nNothing is lost. `finetuner doctor` says more.", icon=":material/error:"
-        )
+        st.error(f"**{md(runner.problem, 600)}**  \n{t('runner.doctor')}", icon=":material/error:")
 
 
 @st.fragment(run_every="10s")
 def _runner_dot() -> None:
     runner = alive.look(home())
     if not runner.alive:
-        says = ":orange[:material/power_off:] Runner is off"
+        look, says = ":orange[:material/power_off:]", t("runner.dot.off")
     elif runner.halted:
-        says = ":red[:material/error:] Runner is halted"
+        look, says = ":red[:material/error:]", t("runner.dot.halted")
     elif runner.busy_with:
-        says = ":blue[:material/play_circle:] Runner is training"
+        look, says = ":blue[:material/play_circle:]", t("runner.dot.training")
     elif runner.queue in ("held", "draining"):
-        says = ":orange[:material/pause_circle:] Queue is held"
+        look, says = ":orange[:material/pause_circle:]", t("runner.dot.held")
     elif runner.queue == "closed":
-        says = ":gray[:material/schedule:] Outside of its hours"
+        look, says = ":gray[:material/schedule:]", t("runner.dot.closed")
     elif runner.problem:
-        says = ":orange[:material/warning:] Runner waits"
+        look, says = ":orange[:material/warning:]", t("runner.dot.waits")
     else:
-        says = ":green[:material/check_circle:] Runner is ready"
-    st.caption(says)
+        look, says = ":green[:material/check_circle:]", t("runner.dot.ready")
+    st.caption(f"{look} {says}")
 
 
 def sidebar() -> None:
     with st.sidebar:
         _runner_dot()
+        st.selectbox(
+            t("frame.language"),
+            list(texts.LANGUAGES),
+            index=list(texts.LANGUAGES).index(language()),
+            format_func=texts.LANGUAGES.__getitem__,
+            key=LANGUAGE,
+            bind="query-params",
+            label_visibility="collapsed",
+            icon=":material/language:",
+            width=150,
+        )
