@@ -1,6 +1,6 @@
 # What can be done here: `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench faults power lock dev
+.PHONY: help setup demo test up lint bench faults power screenshots lock dev
 SHELL := /bin/bash
 export FINETUNER_HOME ?= data
 PY := .venv/bin/python
@@ -36,6 +36,9 @@ faults: dev ## break the runner on purpose: kills, failing disks, planted bugs (
 
 power: dev ## cut the power at every point of a recorded life, planted bugs too (half an hour; needs strace)
 	@$(PY) -m tests.power
+
+screenshots: dev ## every page in light and dark, as pictures under screenshots/ (needs chromium)
+	@$(PY) -m tests.screenshots $(T)
 
 lock: ## resolve the lock files anew (needs uv)
 	@deploy/lock.sh

@@ -1,0 +1,128 @@
+"""Takes every page of the app, in light and dark, over the home of tests/showcase.py and over an empty one.
+
+Run as: python -m tests.screenshots [FOLDER]        (or: make screenshots; default folder: screenshots/)
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from spool.protocol.home import Home, State
+from tests import showcase
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+PAGES = ("", "data", "train", "queue", "monitor", "compare", "models", "playground", "system")
+SETTLE_MS = 2500
+"""Charts are drawn after the page says that it is done."""
+
+
+def views(home: Home) -> dict[str, str]:
+    """Name of the picture -> address."""
+    done, failed = showcase.jobs(home, State.DONE), showcase.jobs(home, State.FAILED)
+    return {
+        "home": "",
+        "data": "data?dataset=faq_deutsch",
+        "train": "train",
+        "queue": "queue",
+        "monitor": f"monitor?job={showcase.jobs(home, State.RUNNING)[0]}",
+        "monitor-done": f"monitor?job={done[1]}",
+        "monitor-failed": f"monitor?job={failed[0]}",
+        "compare": "compare?jobs=" + ",".join(done[-2:] + done[:1]),
+        "models": "models",
+        "model": f"models?model={done[-1]}",
+        "playground": f"playground?with={done[-1]}",
+        "system": "system",
+    }
+
+
+@contextmanager
+def web(home: Path) -> Iterator[str]:
+    """A web app over that home; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    environment = {**os.environ, "FINETUNER_HOME": str(home)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/script-health-check", timeout=60).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextmanager
+def beating(home: Home) -> Iterator[None]:
+    """Keeps the runner of the showcase alive."""
+    stop = threading.Event()
+
+    def go() -> None:
+        while not stop.wait(4):
+            showcase.beat(home)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def settled(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("h1").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=30_000)
+    page.wait_for_timeout(SETTLE_MS)
+
+
+def take(folder: Path, width: int = 1440) -> None:
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        full = showcase.build(Path(scratch) / "full")
+        empty = Home(Path(scratch) / "empty").create()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for home, wanted, prefix in (
+            (full, views(full), ""),
+            (empty, {page or "home": page for page in PAGES}, "empty-"),
+        ):
+            with web(home.root) as address, beating(full):
+                for scheme in ("light", "dark"):
+                    window = browser.new_context(
+                        viewport={"width": width, "height": 1000}, color_scheme=scheme, locale="en-GB"
+                    )
+                    page = window.new_page()
+                    for name, path in wanted.items():
+                        settled(page, f"{address}/{path}")
+                        target = folder / f"{prefix}{name}-{scheme}.png"
+                        page.screenshot(path=target, full_page=True)
+                        print(target, flush=True)
+                    window.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("screenshots"))
+    where = parser.parse_args().folder
+    where.mkdir(parents=True, exist_ok=True)
+    take(where)
