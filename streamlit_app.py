@@ -15,31 +15,12 @@ st.set_page_config(
 st.logo(frame.WORDMARK, icon_image=frame.MARK, size="large")
 
 
-def page(path: str, name: str, icon: str) -> StreamlitPage:
-    home = name == "home"
-    title = t(f"frame.page.{name}")
-    return st.Page(path, title=title, icon=f":material/{icon}:", default=home, url_path="" if home else name)
+def page(path: str, name: str) -> StreamlitPage:
+    home = path == frame.HOME
+    return st.Page(path, title=t(f"frame.page.{name}"), default=home, url_path="" if home else name)
 
 
-shown = st.navigation(
-    {
-        "": [page("pages/watch/home.py", "home", "home")],
-        t("frame.section.build"): [
-            page(frame.DATA, "data", "dataset"),
-            page(frame.TRAIN, "train", "model_training"),
-        ],
-        t("frame.section.watch"): [
-            page(frame.QUEUE, "queue", "list_alt"),
-            page(frame.MONITOR, "monitor", "monitoring"),
-            page(frame.COMPARE, "compare", "stacked_line_chart"),
-        ],
-        t("frame.section.keep"): [
-            page(frame.MODELS, "models", "deployed_code"),
-            page(frame.PLAYGROUND, "playground", "forum"),
-        ],
-        t("frame.section.care"): [page(frame.SYSTEM, "system", "dns")],
-    }
-)
+shown = st.navigation([page(*each) for each in frame.PAGES], position="hidden")
 frame.sidebar()
 with frame.body():
     frame.fault_notice()

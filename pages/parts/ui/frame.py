@@ -18,6 +18,7 @@ from spool.protocol.jobs import Job, list_jobs
 
 WIDTH_PX = 1180
 
+HOME = "pages/watch/home.py"
 DATA = "pages/build/data.py"
 TRAIN = "pages/build/train.py"
 QUEUE = "pages/watch/queue.py"
@@ -26,6 +27,21 @@ COMPARE = "pages/watch/compare.py"
 MODELS = "pages/keep/models.py"
 PLAYGROUND = "pages/keep/playground.py"
 SYSTEM = "pages/care/system.py"
+
+SECTIONS = {
+    "": {HOME: ("home", "home")},
+    "build": {DATA: ("data", "dataset"), TRAIN: ("train", "model_training")},
+    "watch": {
+        QUEUE: ("queue", "list_alt"),
+        MONITOR: ("monitor", "monitoring"),
+        COMPARE: ("compare", "stacked_line_chart"),
+    },
+    "keep": {MODELS: ("models", "deployed_code"), PLAYGROUND: ("playground", "forum")},
+    "care": {SYSTEM: ("system", "dns")},
+}
+"""The navigation: section -> page -> its name and icon."""
+
+PAGES = [(path, name) for pages in SECTIONS.values() for path, (name, _) in pages.items()]
 
 EXAMPLE = "examples/support_tickets.jsonl"
 
@@ -146,8 +162,20 @@ def _runner_dot() -> None:
     st.caption(f"{look} {says}")
 
 
+def _navigation() -> None:
+    """Streamlit's own list of pages in sections is no valid list of HTML, which a screen reader stumbles over."""
+    for section, pages in SECTIONS.items():
+        with st.container(gap="xxsmall"):
+            if section:
+                st.caption(t(f"frame.section.{section}"))
+            for path, (name, icon) in pages.items():
+                st.page_link(path, label=t(f"frame.page.{name}"), icon=f":material/{icon}:", help="")
+
+
 def sidebar() -> None:
     with st.sidebar:
+        _navigation()
+        st.space("stretch")
         _runner_dot()
         st.selectbox(
             t("frame.language"),
