@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from spool.data import inspect
 from spool.data.keeping import keep
-from spool.protocol import durable, metrics
+from spool.protocol import durable, metrics, roster
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import iso
 from spool.protocol.spec import JobSpec
@@ -140,6 +140,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("FINETUNER_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(inspect, "PATIENCE_S", 60.0)  # AppTest runs no fragment again
+    monkeypatch.setattr(roster, "PAUSE_S", 0.0)
     return World(tmp_path / "home")
 
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.parts import quantities
 from pages.parts.ui import frame, jobs
-from spool.protocol.jobs import Job, list_jobs
+from spool.protocol.jobs import Job
 
 RECENT = 5
 
@@ -36,7 +36,7 @@ def line(job: Job, when: str) -> None:
 
 @st.fragment(run_every="3s")
 def going_on() -> None:
-    everything = list_jobs(frame.home())
+    everything = frame.jobs()
     running = [job for job in everything if job.state == "running"]
     waiting = [job for job in everything if job.state in ("checking", "queued", "held")]
     ended = sorted((job for job in everything if job.ended), key=lambda job: job.ended_at or "", reverse=True)
@@ -56,7 +56,7 @@ def going_on() -> None:
                 line(job, quantities.ago(job.ended_at, now))
 
 
-everything = list_jobs(frame.home())
+everything = frame.jobs()
 if everything:
     frame.title("Home", "What runs, what waits, and what has just finished.")
     frame.runner_notice()

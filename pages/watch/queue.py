@@ -9,7 +9,7 @@ from pages.parts import quantities
 from pages.parts.escape import md, one_line
 from pages.parts.ui import frame, jobs
 from pages.parts.words import STATES
-from spool.protocol.jobs import Job, list_jobs
+from spool.protocol.jobs import Job
 
 SHOWN_WAITING = 50
 SHOWN_ENDED = 200
@@ -109,7 +109,7 @@ def queue() -> None:
     wanted = st.session_state.pop("queue-open", None)
     if wanted:
         st.switch_page(frame.MONITOR, query_params={"job": wanted})
-    everything = list_jobs(frame.home())
+    everything = frame.jobs()
     now = frame.now()
     runner = frame.runner_notice()
     if not everything:

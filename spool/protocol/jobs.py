@@ -37,6 +37,8 @@ class Job:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     priority: int | None = None
+    sequence: int | None = None
+    """With the priority before it: the place in the queue."""
     submitted_by: str | None = None
     model: str | None = None
     dataset: str | None = None
@@ -70,12 +72,12 @@ def get_job(home: Home, job_id: str) -> Job:
     for _ in range(2 if is_ulid(job_id) else 0):  # it may go to where was looked already
         found = Tokens(home).find(job_id)
         if found:
-            return _from_token(home, *found, _Folders(home))
+            return from_token(home, *found, Folders(home))
         if (home.rejected / job_id / "reason.json").exists():
-            return _from_rejected(home, job_id)
+            return from_rejected(home, job_id)
         for folder in (home.incoming, home.accepting):
             if os.path.lexists(folder / f"{job_id}.json"):
-                return _waiting(folder / f"{job_id}.json", job_id)
+                return from_drop(folder / f"{job_id}.json", job_id)
     raise NotFound(f"there is no job {job_id!r}.", "`finetuner jobs` lists them.")
 
 
@@ -94,10 +96,10 @@ def list_jobs(home: Home, state: str | None = None) -> list[Job]:
             placed |= {token.job_id: (each, token) for token in Tokens(home).list(each)}
     if state in (None, "rejected") and home.rejected.exists():
         refused = [n for n in os.listdir(home.rejected) if is_ulid(n) and (home.rejected / n / "reason.json").exists()]
-    jobs = {job_id: _waiting(path, job_id) for job_id, path in waiting.items() if job_id not in placed}
-    jobs |= {job_id: _from_rejected(home, job_id) for job_id in refused}
-    folders = _Folders(home)
-    jobs |= {job_id: _from_token(home, *where, folders) for job_id, where in placed.items()}
+    jobs = {job_id: from_drop(path, job_id) for job_id, path in waiting.items() if job_id not in placed}
+    jobs |= {job_id: from_rejected(home, job_id) for job_id in refused}
+    folders = Folders(home)
+    jobs |= {job_id: from_token(home, *where, folders) for job_id, where in placed.items()}
     return sorted(jobs.values(), key=lambda job: (job.submitted_at or "", job.id))
 
 
@@ -121,7 +123,7 @@ def _attempts(folder: str) -> list[str]:
         return []
 
 
-class _Folders:
+class Folders:
     """The folders of tokens and runs as texts: making a Path for each of 10,000 jobs would take a second."""
 
     def __init__(self, home: Home) -> None:
@@ -129,7 +131,7 @@ class _Folders:
         self.states = {state: str(home.state(state)) for state in State}
 
 
-def _from_token(home: Home, state: State, token: Token, folders: _Folders) -> Job:
+def from_token(home: Home, state: State, token: Token, folders: Folders) -> Job:
     body = _read(f"{folders.states[state]}/{token.filename}")
     if not body:  # it may have moved since it was listed
         state, token = Tokens(home).find(token.job_id) or (state, token)
@@ -138,7 +140,7 @@ def _from_token(home: Home, state: State, token: Token, folders: _Folders) -> Jo
     job.submitted_at = body.get("submitted_at")
     job.submitted_by = body.get("submitted_by")
     job.model, job.dataset, job.retry_of = body.get("model"), body.get("dataset"), body.get("retry_of")
-    job.priority = token.priority
+    job.priority, job.sequence = token.priority, token.sequence
     attempts = _attempts(f"{folders.runs}/{token.job_id}/attempts")
     if state in (State.QUEUED, State.HELD) and not attempts:
         return job
@@ -179,7 +181,7 @@ def _at_home(home: Home, result: Any) -> dict[str, Any] | None:
     return {**result, **folders}
 
 
-def _from_rejected(home: Home, job_id: str) -> Job:
+def from_rejected(home: Home, job_id: str) -> Job:
     reason = _read(home.rejected / job_id / "reason.json")
     job = Job(job_id, reason.get("name") or reason.get("dropped_name") or job_id, "train", "rejected")
     job.submitted_at = job.ended_at = reason.get("rejected_at")
@@ -188,7 +190,7 @@ def _from_rejected(home: Home, job_id: str) -> Job:
     return job
 
 
-def _waiting(path: Path, job_id: str) -> Job:
+def from_drop(path: Path, job_id: str) -> Job:
     """Dropped, not yet taken: it counts as being checked."""
     job = Job(job_id, job_id, "train", State.CHECKING.value)
     try:

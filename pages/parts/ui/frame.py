@@ -14,7 +14,8 @@ from pages.parts.escape import md
 from pages.parts.texts import t
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
-from spool.protocol.jobs import Job, list_jobs
+from spool.protocol.jobs import Job
+from spool.protocol.roster import Roster
 
 WIDTH_PX = 1180
 
@@ -53,9 +54,28 @@ def home() -> Home:
     return Home.at()
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _roster(root: str) -> Roster:
+    return Roster(Home.at(root))
+
+
+def roster() -> Roster:
+    """One look at the jobs for all sessions of this process."""
+    return _roster(str(home().root))
+
+
 def jobs() -> list[Job]:
-    """Every job, oldest first."""
-    return list_jobs(home())
+    """Every job, oldest first, as of at most a second ago. They are shared with all sessions: change none."""
+    return roster().jobs()
+
+
+def job(job_id: str) -> Job:
+    """One job, as of at most a second ago.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return roster().job(job_id)
 
 
 def language() -> str:
