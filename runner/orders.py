@@ -1,13 +1,14 @@
 """Orders that people leave in control/: empty files, named for what they ask.
 
-cancel-ID, hold-ID, release-ID and top-ID are carried out and removed. `hold` and `drain` are themselves the state:
-while one lies there no job starts. `release` takes both away; a drain also ends with the runner that drained, as what
-is started again is meant to work.
+cancel-ID, hold-ID, release-ID and top-ID are carried out and removed, delete-ID too (runner/removal.py). `hold` and
+`drain` are themselves the state: while one lies there no job starts. `release` takes both away; a drain also ends with
+the runner that drained, as what is started again is meant to work.
 """
 
 import os
 from collections.abc import Callable
 
+from runner.removal import Removal
 from spool.protocol.home import Home, State
 from spool.protocol.states import Token, Tokens, is_final
 from spool.protocol.ulid import is_ulid
@@ -24,6 +25,7 @@ class Orders:
         self.home = home
         self.tokens = Tokens(home)
         self.cancel = cancel
+        self.removal = Removal(home)
         self.held = False
         self.draining = False
 
@@ -39,6 +41,7 @@ class Orders:
                 path.unlink(missing_ok=True)
             names -= {"hold", "drain"}
         self.held, self.draining = "hold" in names, "drain" in names
+        names -= self.removal.look(names)
         for name in sorted(names):
             verb, _, job_id = name.partition("-")
             if is_ulid(job_id) and self._obey(verb, job_id):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "spool.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ORDERS = ["cancel", "hold", "release", "top"]
-VERBS = ["submit", "jobs", "show", *ORDERS, "drain", "retry", "logs", "check", "schema", "doctor"]
+VERBS = ["submit", "jobs", "show", *ORDERS, "drain", "retry", "delete", "note", "logs", "check", "schema", "doctor"]
 
 
 def finetuner(home: Home, *arguments: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -284,6 +284,34 @@ def test_orders_of_which_nothing_can_come(home: Home, ids: dict[str, str]) -> No
         assert (done.returncode, done.stdout) == (1, "")
         assert state in done.stderr
     assert os.listdir(home.control) == []
+
+
+def test_delete_wants_a_yes_and_an_ended_job(home: Home, ids: dict[str, str]) -> None:
+    done = finetuner(home, "delete", ids["done"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "say --yes" in done.stderr
+    done = finetuner(home, "delete", ids["done"], "--yes")
+    assert done.returncode == 0
+    assert "No runner is alive" in done.stderr
+    assert json.loads((home.control / f"delete-{ids['done']}").read_bytes())["by"]
+    assert finetuner(home, "delete", ids["queued"], "--yes").returncode == 1
+    durable.write_json(
+        home.run(ids["done"]).removed, {"at": "2026-11-22T10:00:00.000Z", "by": "ann", "bytes": 7, "what": ["adapter"]}
+    )
+    shown = finetuner(home, "show", ids["done"]).stdout
+    assert "removed     adapter on " in shown
+    assert "by ann" in shown
+    assert "\nadapter " not in shown
+
+
+def test_note(home: Home, ids: dict[str, str]) -> None:
+    assert finetuner(home, "note", ids["done"]).stdout == ""
+    done = finetuner(home, "note", ids["done"], "the best so far", "--tags", "good, v2")
+    assert done.stdout.startswith("the best so far\ntags        good, v2\nwritten")
+    told = json.loads(finetuner(home, "note", ids["done"], "", "--json").stdout)
+    assert (told["id"], told["text"], told["tags"]) == (ids["done"], "", ["good", "v2"])
+    wrong = finetuner(home, "note", ids["done"], "--tags", "<b>")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
 
 
 def test_retry(home: Home, ids: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from spool.cli import terminal, which, words
 from spool.health import cures
-from spool.protocol import jobs
+from spool.protocol import jobs, removed
 from spool.protocol.errors import Problem
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
@@ -29,6 +29,7 @@ def document(home: Home, job: Job) -> dict[str, Any]:
 def text(home: Home, job: Job) -> None:
     result, error = job.result or {}, job.error or {}
     state = f"{job.state}: {job.phase}" if job.phase else job.state
+    gone = removed.read(home.run(job.id))
     terminal.fields(
         [
             ("id", job.id),
@@ -47,7 +48,8 @@ def text(home: Home, job: Job) -> None:
             ("retry of", job.retry_of),
             ("final loss", _number(result.get("final_loss"))),
             ("eval loss", _number(result.get("eval_loss"))),
-            ("adapter", result.get("adapter")),
+            ("adapter", result.get("adapter") if gone is None else None),
+            ("removed", f"{', '.join(gone.what)} on {_moment(gone.at, gone.by)}" if gone else None),
             ("log", log if (log := home.run(job.id).latest_log).exists() else None),
         ]
     )

@@ -110,6 +110,11 @@ class Run:
     def exports(self) -> Path:
         return self.root / "exports"
 
+    @property
+    def removed(self) -> Path:
+        """What somebody had deleted of the job, and when (spool/protocol/removed.py)."""
+        return self.root / "removed.json"
+
 
 @dataclass(frozen=True)
 class Home:
@@ -213,6 +218,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def notes(self) -> Path:
+        """What people wrote on jobs (spool/protocol/notes.py); pages write here."""
+        return self.root / "notes"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.json"
 
@@ -240,6 +250,6 @@ class Home:
         durable.make_dirs(
             [self.incoming, self.control, self.rejected, self.tmp, self.accepting, self.submissions]
             + [self.state(state) for state in State]
-            + [self.runs, self.datasets, self.models]
+            + [self.runs, self.datasets, self.models, self.notes]
         )
         return self
