@@ -18,6 +18,7 @@ from pathlib import Path
 from runner import rejection, taking
 from runner.rejection import user_name
 from runner.room import Room
+from runner.submitters import Submitters
 from spool.protocol import durable, parse, resolve
 from spool.protocol.errors import Problem, SpecError
 from spool.protocol.home import Home, State
@@ -61,6 +62,7 @@ class Intake:
 
     Args:
         room: how many jobs may wait; what is dropped beyond that is rejected as `queue_full`.
+        submitters: whose drops may say who submitted them.
         clock: monotonic seconds.
     """
 
@@ -72,6 +74,7 @@ class Intake:
         unreadable_s: float,
         clock: Callable[[], float] = time.monotonic,
         room: Room | None = None,
+        submitters: Submitters | None = None,
     ) -> None:
         self.home = home
         self.places = places
@@ -79,6 +82,7 @@ class Intake:
         self.unreadable_s = unreadable_s
         self.clock = clock
         self.room = room or Room(home, None, None)
+        self.submitters = submitters or Submitters()
         self.tokens = Tokens(home)
         self.sequence = FIRST_SEQUENCE  # what `recover` finds is higher
         self.left: dict[str, str] = {}
@@ -253,9 +257,10 @@ class Intake:
         path = self.home.accepting / f"{job_id}.json"
         note = taking.note_of(self.home, job_id)
         note.setdefault("uid", path.lstat().st_uid)
-        user = user_name(note["uid"])
         try:
             data = taking.read_regular(path)
+            user, ignored = self.submitters.who(note["uid"], data)
+            note["submitted_by"] = user
             spec = self._valid(data)
             marker = self._unclaimed(spec, job_id, claims)
             if problem := self.room.problem(user):
@@ -273,7 +278,7 @@ class Intake:
         run.root.mkdir(exist_ok=True)
         named = spec.name or default_name(spec)
         durable.write_unsynced(run.spec_orig, data)
-        durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named}))
+        durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named, "submitted_by": user}))
         self.sequence += 1
         token = Token(spec.priority, self.sequence, job_id)
         body = {
@@ -284,12 +289,16 @@ class Intake:
             "dataset": spec.dataset,
             "submitted_at": now_iso(),
             "submitted_by": user,
+            "account": user_name(note["uid"]),
+            "claimed_by": ignored,
             "uid": note["uid"],
             "spec_sha256": hashlib.sha256(data).hexdigest(),
             "dropped_name": note.get("dropped_name"),
             "retry_of": spec.retry_of,
         }
         durable.write_unsynced(self.home.tmp / token.filename, durable.to_bytes(body))
+        if ignored:
+            log.warning("%s says it was submitted by %r: an account that web_accounts does not name", job_id, ignored)
         log.info("accepted %s %r", job_id, named)
         return token
 

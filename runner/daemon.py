@@ -28,6 +28,7 @@ from runner.retention import Retention
 from runner.room import Room
 from runner.schedule import Schedule
 from runner.stall import Orphan, Vigil
+from runner.submitters import Submitters
 from runner.watch import Wake, Watch
 from spool.health.gpu import Gpu
 from spool.protocol import durable, settings
@@ -90,7 +91,8 @@ class Daemon:
         self.tokens = Tokens(home)
         places = Places(home, started_in, settings.roots(options, home, started_in))
         room = Room(home, options.max_queued, options.max_queued_per_user)
-        self.intake = Intake(home, places, self.settle_s, options.unreadable_s, room=room)
+        submitters = Submitters(options.web_accounts)
+        self.intake = Intake(home, places, self.settle_s, options.unreadable_s, room=room, submitters=submitters)
         self.gate = Gate(home, started_in, checker)
         self.orders = Orders(home, self._cancel)
         self.schedule = Schedule(home, options, self.orders)

@@ -99,7 +99,13 @@ def _without(home: Home, job_id: str, taken: bool) -> int:
     token = Token(int(spec.get("priority", 5)), _place(home, job_id), job_id)
     body = {name: spec.get(name) for name in ("name", "kind", "model", "dataset", "retry_of")}
     digest = hashlib.sha256(run.spec_orig.read_bytes()).hexdigest() if run.spec_orig.exists() else None
-    unknown = {"submitted_by": None, "uid": None, "dropped_name": None, "spec_sha256": digest}
+    unknown = {
+        "submitted_by": spec.get("submitted_by"),
+        "account": None,
+        "uid": None,
+        "dropped_name": None,
+        "spec_sha256": digest,
+    }
     log.warning("%s had no token: it is %s", job_id, state)
     Tokens(home).create(state, token, {"id": job_id, **body, "submitted_at": iso(_minted_s(job_id)), **unknown})
     durable.sync(home.tmp, home.state(state))

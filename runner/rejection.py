@@ -29,7 +29,8 @@ def reject(home: Home, path: Path, job_id: str, note: dict[str, Any], problems: 
         **problems[0].to_json(),
         "dropped_name": dropped_name,
         "rejected_at": now_iso(),
-        "submitted_by": user_name(note.get("uid")),
+        "submitted_by": note.get("submitted_by") or user_name(note.get("uid")),
+        "account": user_name(note.get("uid")),
         "uid": note.get("uid"),
         "errors": [problem.to_json() for problem in problems],
     }

@@ -14,7 +14,7 @@ ESSENTIAL = (
     "/train/effective_batch",
     "/data/train_on",
 )
-ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/export")
+ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/submitted_by", "/export")
 """Not drawn as plain fields: fixed, or with a place of their own on the page."""
 
 NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/eval/sample_prompts")

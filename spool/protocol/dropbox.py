@@ -17,11 +17,17 @@ VERBS = {
 """Which job may be asked what. The runner cancels as soon as it has accepted the job; the rest waits for its check."""
 
 
-def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) -> str:
+def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None, by: str | None = None) -> str:
     """Drops a spec as ID.json and gives the id. Handing in the same `job_id` again drops nothing new.
 
     The runner judges the spec: a wrong one is found in rejected/ID with its reasons.
+
+    Args:
+        by: who asks for it, where the web app knows; replaces what a `spec` of another job says.
     """
+    if not isinstance(spec, bytes):
+        spec = {name: value for name, value in spec.items() if name != "submitted_by"}
+        spec |= {"submitted_by": by} if by else {}
     home.create()
     job_id = job_id or mint()
     try:
@@ -72,8 +78,8 @@ def cancel(home: Home, job_id: str) -> None:
     control(home, "cancel", job_id)
 
 
-def retry(home: Home, job_id: str) -> str:
-    """Drops a new job with the same spec and `retry_of`; gives the new id.
+def retry(home: Home, job_id: str, by: str | None = None) -> str:
+    """Drops a new job with the same spec and `retry_of`, asked for by `by`; gives the new id.
 
     Raises:
         NotFound: no such job.
@@ -86,7 +92,7 @@ def retry(home: Home, job_id: str) -> str:
         raise FinetunerError(f"job {job_id} is {job.state}.", "Retry it after it has ended.", "not_ended")
     spec = dropped_spec(home, job_id)
     spec.pop("submission_id", None)
-    return submit(home, {**spec, "retry_of": job_id})
+    return submit(home, {**spec, "retry_of": job_id}, by=by)
 
 
 def dropped_spec(home: Home, job_id: str) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class Job:
     sequence: int | None = None
     """With the priority before it: the place in the queue."""
     submitted_by: str | None = None
+    """Who asked for it: the address that signed in to the web app, else the account that dropped the file."""
+    account: str | None = None
+    """The account that owned the dropped file."""
     model: str | None = None
     dataset: str | None = None
     retry_of: str | None = None
@@ -138,7 +141,7 @@ def from_token(home: Home, state: State, token: Token, folders: Folders) -> Job:
         body = _read(f"{folders.states[state]}/{token.filename}")
     job = Job(token.job_id, body.get("name") or token.job_id, body.get("kind") or "train", state.value)
     job.submitted_at = body.get("submitted_at")
-    job.submitted_by = body.get("submitted_by")
+    job.submitted_by, job.account = body.get("submitted_by"), body.get("account")
     job.model, job.dataset, job.retry_of = body.get("model"), body.get("dataset"), body.get("retry_of")
     job.priority, job.sequence = token.priority, token.sequence
     attempts = _attempts(f"{folders.runs}/{token.job_id}/attempts")
@@ -185,7 +188,7 @@ def from_rejected(home: Home, job_id: str) -> Job:
     reason = _read(home.rejected / job_id / "reason.json")
     job = Job(job_id, reason.get("name") or reason.get("dropped_name") or job_id, "train", "rejected")
     job.submitted_at = job.ended_at = reason.get("rejected_at")
-    job.submitted_by = reason.get("submitted_by")
+    job.submitted_by, job.account = reason.get("submitted_by"), reason.get("account")
     job.error = {key: reason.get(key) for key in ("code", "message", "hint")} | {"errors": reason.get("errors", [])}
     return job
 

@@ -92,7 +92,12 @@ class Settings(Group):
     """Jobs that may wait (checked, queued and held together); what is dropped beyond is rejected. null: any number."""
 
     max_queued_per_user: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """The same for the jobs of one account. The web app's jobs are all its own account's. Default: any number."""
+    """The same for the jobs of one person: who signed in to the web app, or the account that dropped the file.
+    Default: any number."""
+
+    web_accounts: Annotated[list[str], Field(max_length=100)] | None = None
+    """Accounts whose drops may say who submitted them (`submitted_by`), as the web app's do. Default: finetuner-web
+    and the account that the runner runs as."""
 
     data_limits: Limits = Limits()
     """What reading a dataset refuses (spool/data/reading/limits.py)."""

@@ -217,6 +217,10 @@ class JobSpec(Group):
     retry_of: Ulid | None = None
     """The job that this one repeats; `finetuner retry` sets it."""
 
+    submitted_by: Annotated[str, Field(min_length=1, max_length=320)] | None = None
+    """Who asks for the job, as the web app knows from the sign-in. Believed only in drops of the accounts that
+    web_accounts in settings.json names; else it is the account that owns the dropped file."""
+
     export: Annotated[list[Literal["adapter", "merged"]], Field(min_length=1, max_length=2)] = ["adapter"]
     """What to make at the end: "adapter" (always made) and "merged" (16-bit weights with the adapter merged in)."""
 
