@@ -1,0 +1,289 @@
+"""What the pages cost with a real server and browser: first paints, refreshes, the wire, twenty readers at once.
+
+Run as: python -m bench.pages [--rows 1000000] [--jobs 10000] [--sessions 20]      (goals stand beside the results)
+
+A first paint is the time from asking for the address to seeing the part named, in headless Chromium with an empty
+cache and a server that has shown another page before. A refresh is one run of the page's fragment: its server time is
+the web process's own CPU time over many of them, the wire is what the browser's WebSocket received.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import connect
+
+from spool.protocol import durable, metrics
+from spool.protocol.home import Home, State
+from tests import crowd, showcase
+from tests.screenshots import CHROMIUM, FLAGS
+
+ROOT = Path(__file__).resolve().parent.parent
+TICK_S = os.sysconf("SC_CLK_TCK")
+WORKER = """
+import sys, time
+import numpy as np
+a = np.random.default_rng(0).standard_normal((320, 320)).astype("float32")
+took = []
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    started = time.perf_counter()
+    for _ in range(60):
+        a @ a
+    took.append(time.perf_counter() - started)
+took.sort()
+print(took[len(took) // 2])
+"""
+
+
+class Web:
+    """A web app over a home, with what its process costs."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process, self.port = process, port
+        self.address = f"http://127.0.0.1:{port}"
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK_S
+
+    def memory_bytes(self) -> int:
+        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:")))
+
+
+@contextmanager
+def serving(home: Home) -> Iterator[Web]:
+    from tests.screenshots import web
+
+    with web(home.root) as address:
+        port = int(address.rpartition(":")[2])
+        yield Web(_listener(port), port)
+
+
+def _listener(port: int) -> "subprocess.Popen[bytes]":
+    """The server's process, found by the port in its command line."""
+
+    class Found:
+        pid = next(
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if f"--server.port\0{port}".encode() in _bytes(path)
+        )
+
+    return Found()  # type: ignore[return-value]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def long_run(home: Home, job_id: str, rows: int) -> None:
+    """Gives a running job that many rows of metrics: a falling loss with noise and three spikes."""
+    noise = np.random.default_rng(1).standard_normal(rows)
+    started = time.time() - rows * 0.1
+    lines = []
+    for step in range(1, rows + 1):
+        loss = 2.5 * math.exp(-step / rows * 9) + 0.4 + 0.05 * noise[step - 1]
+        loss += 5 if step in (rows // 7, rows // 3, rows // 2) else 0
+        row = {"v": 1, "attempt": 1, "seq": step, "t": round(started + step * 0.1, 3), "step": step}
+        row |= {"total_steps": rows + 500_000, "epoch": round(step / rows, 6), "loss": round(loss, 5)}
+        row |= {"learning_rate": 2e-4, "grad_norm": 1.2, "tokens_per_s": 9400.5, "eta_s": 3600.0, "step_time_s": 0.1}
+        row |= {"gpu_util_pct": 97, "gpu_mem_bytes": 18_400_000_000, "gpu_power_w": 480.1, "gpu_temp_c": 61}
+        lines.append(json.dumps(row, separators=(",", ":")))
+        if step % 5000 == 0:
+            lines.append(json.dumps({**row, "seq": step, "eval_loss": loss + 0.1}))
+    home.run(job_id).metrics.write_text("\n".join(lines) + "\n")
+
+
+def paint(browser: Browser, address: str, seen: Callable[[Page], None]) -> float:
+    window = browser.new_context(viewport={"width": 1440, "height": 1000}, locale="en-GB")
+    page = window.new_page()
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    started = time.perf_counter()
+    page.goto(address)
+    seen(page)
+    took = time.perf_counter() - started
+    window.close()
+    return took
+
+
+def says(name: str, value: str, goal: str = "") -> None:
+    print(f"{name:<44}{value}" + (f"   (goal {goal})" if goal else ""), flush=True)
+
+
+def paints(browser: Browser, what: str, address: str, seen: Callable[[Page], None], goal: str, rounds: int = 5) -> None:
+    times = [paint(browser, address, seen) for _ in range(rounds)]
+    later = sorted(times[1:])
+    says(f"{what}: first paint, first visitor", f"{times[0]:.2f} s", goal)
+    says(
+        f"{what}: first paint, later ones", f"{later[len(later) // 2]:.2f} s ({later[0]:.2f} to {later[-1]:.2f})", goal
+    )
+
+
+def refreshes(browser: Browser, web: Web, home: Home, job_id: str, seconds: float = 40) -> None:
+    """One reader on a running job to which a row is added each half second."""
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    received: list[int] = []
+    page.on("websocket", lambda channel: channel.on("framereceived", lambda data: received.append(len(data))))
+    page.goto(f"{web.address}/monitor?job={job_id}")
+    expect(page.locator("canvas.marks, svg.marks").first).to_be_visible(timeout=120_000)
+    page.wait_for_timeout(8000)
+    with growing(home, job_id):
+        received.clear()
+        cpu_s, started = web.cpu_s(), time.monotonic()
+        page.wait_for_timeout(seconds * 1000)
+        cpu_s, took_s = web.cpu_s() - cpu_s, time.monotonic() - started
+    runs = took_s / 2
+    page.context.close()
+    says("Monitor: a refresh, CPU of the web process", f"{1000 * cpu_s / runs:.0f} ms", "150 ms")
+    says("Monitor: a refresh, on the wire", f"{sum(received) / runs / 1000:.1f} kB", "60 kB")
+
+
+@contextmanager
+def growing(home: Home, job_id: str) -> Iterator[None]:
+    stop = threading.Event()
+
+    def grow() -> None:
+        last = metrics.last(home.run(job_id).metrics) or {}
+        step = int(last.get("step") or 0)
+        while not stop.wait(0.5):
+            step += 1
+            row = {**last, "step": step, "seq": step, "t": time.time(), "loss": 0.4 + 0.01 * (step % 7)}
+            durable.append_line(home.run(job_id).metrics, row)
+            showcase.beat(home)
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Reader(threading.Thread):
+    """A session without a browser: it opens a page and asks for each fragment as often as a browser would."""
+
+    def __init__(self, port: int, page: str, query: str, until: float) -> None:
+        super().__init__(daemon=True)
+        self.port, self.page, self.query, self.until = port, page, query, until
+        self.refreshes = 0
+
+    def run(self) -> None:
+        with connect(  # type: ignore[arg-type]
+            f"ws://127.0.0.1:{self.port}/_stcore/stream", max_size=None, origin=f"http://127.0.0.1:{self.port}"
+        ) as channel:
+            hello = BackMsg()
+            hello.rerun_script.query_string, hello.rerun_script.page_name = self.query, self.page
+            channel.send(hello.SerializeToString())
+            due: dict[str, tuple[float, float]] = {}
+            while time.monotonic() < self.until:
+                try:
+                    data = channel.recv(timeout=0.05)
+                except TimeoutError:
+                    data = None
+                if data:
+                    message = ForwardMsg()
+                    message.ParseFromString(bytes(data))  # type: ignore[arg-type]
+                    if message.WhichOneof("type") == "auto_rerun":
+                        rerun = message.auto_rerun
+                        due[rerun.fragment_id] = (time.monotonic() + rerun.interval, rerun.interval)
+                for fragment, (at, interval) in list(due.items()):
+                    if time.monotonic() >= at:
+                        due[fragment] = (time.monotonic() + interval, interval)
+                        again = BackMsg()
+                        again.rerun_script.query_string, again.rerun_script.page_name = self.query, self.page
+                        again.rerun_script.fragment_id = fragment
+                        again.rerun_script.is_auto_rerun = True
+                        channel.send(again.SerializeToString())
+                        self.refreshes += 1
+
+
+def many(web: Web, home: Home, job_id: str, sessions: int, seconds: float = 60) -> None:
+    """Twenty readers of a running job, beside a stand-in for a training that is timed with and without them."""
+    alone = float(subprocess.check_output([sys.executable, "-c", WORKER, "15"]))
+    with growing(home, job_id):
+        until = time.monotonic() + seconds + 20
+        readers = [Reader(web.port, "monitor", f"job={job_id}", until) for _ in range(sessions)]
+        for reader in readers:
+            reader.start()
+        time.sleep(20)
+        cpu_s, before = web.cpu_s(), sum(reader.refreshes for reader in readers)
+        beside = float(subprocess.check_output([sys.executable, "-c", WORKER, str(seconds - 5)]))
+        memory = web.memory_bytes()
+        cpu_s, counted = web.cpu_s() - cpu_s, sum(reader.refreshes for reader in readers) - before
+        for reader in readers:
+            reader.join()
+    says(f"{sessions} sessions: refreshes asked for", f"{counted / (seconds - 5):.1f} a second")
+    says(f"{sessions} sessions: the web process", f"{cpu_s / (seconds - 5):.2f} cores, {memory / 1e6:.0f} MB", "1 GB")
+    says(f"{sessions} sessions: a training step beside it", f"{beside / alone:.3f} times its time alone")
+
+
+def chart(page: Page) -> None:
+    expect(page.locator("canvas.marks, svg.marks").first).to_be_visible()
+
+
+def table(page: Page) -> None:
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.pages")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--sessions", type=int, default=20)
+    arguments = parser.parse_args()
+    print(f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        home = showcase.build(Path(scratch) / "long")
+        crowd.crowd(home, ended=100, waiting=5)
+        job_id = showcase.jobs(home, State.RUNNING)[0]
+        long_run(home, job_id, arguments.rows)
+        size_mb = home.run(job_id).metrics.stat().st_size / 1e6
+        print(f"a run of {arguments.rows:,} rows ({size_mb:.0f} MB) among 100 others:")
+        with serving(home) as web:
+            paint(browser, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
+            paints(browser, "Monitor", f"{web.address}/monitor?job={job_id}", chart, "1.5 s")
+            refreshes(browser, web, home, job_id)
+            many(web, home, job_id, arguments.sessions)
+        home = showcase.build(Path(scratch) / "crowd")
+        crowd.crowd(home, ended=arguments.jobs * 9 // 10, waiting=arguments.jobs // 10)
+        print(f"{arguments.jobs:,} jobs:")
+        with serving(home) as web:
+            paint(browser, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
+            showcase.beat(home)
+            paints(browser, "Queue", f"{web.address}/queue", table, "1.5 s")
+            showcase.beat(home)
+            paints(
+                browser,
+                "Home",
+                web.address,
+                lambda page: expect(page.get_by_role("progressbar").first).to_be_visible(),
+                "1 s",
+            )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
