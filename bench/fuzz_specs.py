@@ -3,7 +3,7 @@
 Run as: python -m bench.fuzz_specs [--cases 1000000] [--seed 1]        (one process; exit code 1 when a goal is missed)
 
 What is accepted is judged once more by others: json.loads with a check for repeated keys, the committed JSON Schema
-through jsonschema, and the two rules across fields. jsonschema is slow, so it judges each value of a field once;
+through jsonschema, and the rules across fields. jsonschema is slow, so it judges each value of a field once;
 every 200th accepted spec is also given to it whole. Every 50th refused one is looked at from the other side: what
 neither the schema nor a rule refuses must be one of the things that only the parser looks at.
 """
@@ -24,10 +24,10 @@ from typing import Any
 
 import orjson
 
-from bench.spec_mutations import FULL, SCHEMA, VALIDATOR, field_fits, mutated
+from bench.spec_mutations import FULL, SCHEMA, VALIDATOR, field_fits, mutated, of_kind
 from spool.protocol import parse
 from spool.protocol.errors import SpecError
-from spool.protocol.spec import JobSpec
+from spool.protocol.spec import Spec
 
 LIMIT_S = 0.050
 ONLY_THE_PARSER = {"too_deep", "too_many_keys", "too_many_values", "too_long_text", "too_large", "bad_text"}
@@ -93,7 +93,7 @@ def judge(data: bytes, number: int, outcome: Outcome) -> None:
             outcome.wrongly_refused.append(f"{refusal.message}: {data[:2000]!r}")
 
 
-def invalid(data: bytes, spec: JobSpec, whole: bool) -> str | None:
+def invalid(data: bytes, spec: Spec, whole: bool) -> str | None:
     """Why an accepted spec should not have been; None where it should."""
     try:
         document = independently(data)
@@ -107,7 +107,7 @@ def invalid(data: bytes, spec: JobSpec, whole: bool) -> str | None:
     return not_accepted_again(spec) if whole else None
 
 
-def not_accepted_again(spec: JobSpec) -> str | None:
+def not_accepted_again(spec: Spec) -> str | None:
     try:
         again = parse.parse_spec(json.dumps(spec.to_json()).encode())
     except SpecError as error:
@@ -150,18 +150,19 @@ def independently(data: bytes) -> Any:
 
 def fits(document: Any) -> bool:
     """Whether a document fits the schema; the closed groups are taken apart here, their fields are jsonschema's."""
-    if not isinstance(document, dict) or not closed(document, SCHEMA):
+    if not isinstance(document, dict) or not closed(document, of_kind(document)):
         return False
+    kind = str(document.get("kind", "train"))
     for name, value in document.items():
-        node = SCHEMA["properties"][name]
+        node = of_kind(document)["properties"][name]
         group = SCHEMA["$defs"].get(node.get("$ref", "").rpartition("/")[2])
         if group is None:
-            if not field_fits("", name, orjson.dumps(value)):
+            if not field_fits(kind, "", name, orjson.dumps(value)):
                 return False
         elif (
             not isinstance(value, dict)
             or not closed(value, group)
-            or not all(field_fits(name, inner, orjson.dumps(v)) for inner, v in value.items())
+            or not all(field_fits(kind, name, inner, orjson.dumps(v)) for inner, v in value.items())
         ):
             return False
     return True
@@ -174,6 +175,8 @@ def closed(value: dict[str, Any], node: dict[str, Any]) -> bool:
 
 def broken_rule(document: Any) -> str | None:
     """The rules across fields, written down once more."""
+    if document.get("kind") == "generate":
+        return broken_in_generate(document)
     train = {**FULL["train"], **document.get("train", {})}
     size, accumulation = train["batch_size"], train["gradient_accumulation"]
     given = [n for n in (size, accumulation) if n != "auto"]
@@ -183,6 +186,17 @@ def broken_rule(document: Any) -> str | None:
     if without_rows and document.get("limits", {}).get("early_stopping") is not None:
         return "early stopping without eval rows"
     return None
+
+
+def broken_in_generate(document: Any) -> str | None:
+    job, model, also = document.get("job"), document.get("model"), document.get("also", [])
+    if [job, model].count(None) != 1:
+        return "not one of job and model"
+    if [document.get("prompts"), document.get("dataset"), document.get("interactive") or None].count(None) != 2:
+        return "not one of prompts, dataset and interactive"
+    if model and (also or document.get("base") is False):
+        return "a model with adapters, or without itself"
+    return "a job named twice" if len({job, *also}) <= len(also) else None
 
 
 def float_for_int(value: Any) -> bool:

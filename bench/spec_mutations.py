@@ -16,15 +16,22 @@ from spool.protocol import parse
 SCHEMA = json.loads((Path(__file__).resolve().parent.parent / "docs" / "job-spec.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SMALLEST = {"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}
+ASKED = {"schema": 1, "kind": "generate", "model": "gemma-3-270m", "prompts": ["Hello"]}
 FULL = parse.parse_spec(json.dumps(SMALLEST).encode()).to_json()
 BASES = [SMALLEST, FULL, {**SMALLEST, "train": {"max_steps": 30, "batch_size": 4}, "lora": {"rank": 8, "alpha": 32}}]
+BASES += [ASKED, {**ASKED, "prompts": None, "dataset": "a.jsonl", "rows": 5, "temperature": 0.7}]
+
+
+def of_kind(document: Any) -> dict[str, Any]:
+    """The part of the schema that a document is judged by."""
+    return dict(SCHEMA["$defs"]["generate" if document.get("kind") == "generate" else "train"])
 
 
 @functools.lru_cache(maxsize=300_000)
-def field_fits(group: str, name: str, value: bytes) -> bool:
+def field_fits(kind: str, group: str, name: str, value: bytes) -> bool:
     """Whether jsonschema lets a field of a group (or of the top, "") have a value, given as JSON."""
-    node = SCHEMA["properties"][group] if group else SCHEMA
-    node = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if group else node
+    node = of_kind({"kind": kind})
+    node = SCHEMA["$defs"][node["properties"][group]["$ref"].rpartition("/")[2]] if group else node
     validator = VALIDATOR.evolve(schema={**node["properties"][name], "$defs": SCHEMA["$defs"]})
     return bool(validator.is_valid(json.loads(value)))
 
@@ -104,13 +111,14 @@ def fitting(chance: random.Random) -> dict[str, Any]:
     """A document whose fields mostly fit: what reaches the rules across fields, and is accepted."""
     document = copy.deepcopy(chance.choice(BASES))
     for _ in range(chance.randint(1, 4)):
-        group_name = chance.choice(["", "lora", "train", "data", "eval", "limits"])
-        node = SCHEMA if not group_name else SCHEMA["$defs"][group_name.capitalize()]
+        kind = str(document.get("kind", "train"))
+        group_name = chance.choice(["", "lora", "train", "data", "eval", "limits"] if kind == "train" else [""])
+        node = of_kind(document) if not group_name else SCHEMA["$defs"][group_name.capitalize()]
         target = document if not group_name else document.setdefault(group_name, {})
         name = chance.choice(list(node["properties"]))
         for _ in range(8):
             value = chance.choice(VALUES)
-            if field_fits(group_name, name, orjson.dumps(value, default=str) if small(value) else b"0"):
+            if field_fits(kind, group_name, name, orjson.dumps(value, default=str) if small(value) else b"0"):
                 target[name] = copy.deepcopy(value)
                 break
     return document

@@ -23,7 +23,7 @@ from spool.protocol import durable, parse, resolve
 from spool.protocol.errors import Problem, SpecError
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import now_iso
-from spool.protocol.spec import JobSpec
+from spool.protocol.spec import GenerateSpec, Spec
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid, mint
 
@@ -276,7 +276,9 @@ class Intake:
         self.room.took(job_id, user)
         run = self.home.run(job_id)
         run.root.mkdir(exist_ok=True)
-        named = spec.name or default_name(spec)
+        named, model = spec.name or default_name(spec, self.home), spec.model
+        if isinstance(spec, GenerateSpec) and spec.job:
+            model = resolve.trained(self.home, spec.job).reference
         durable.write_unsynced(run.spec_orig, data)
         durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named, "submitted_by": user}))
         self.sequence += 1
@@ -285,7 +287,7 @@ class Intake:
             "id": job_id,
             "name": named,
             "kind": spec.kind,
-            "model": spec.model,
+            "model": model,
             "dataset": spec.dataset,
             "submitted_at": now_iso(),
             "submitted_by": user,
@@ -302,14 +304,14 @@ class Intake:
         log.info("accepted %s %r", job_id, named)
         return token
 
-    def _valid(self, data: bytes) -> JobSpec:
+    def _valid(self, data: bytes) -> Spec:
         spec = parse.parse_spec(data)
         unresolved = resolve.problems(spec, self.places)
         if unresolved:
             raise SpecError(parse.placed(unresolved, parse.decode(data)))
         return spec
 
-    def _unclaimed(self, spec: JobSpec, job_id: str, claims: dict[Path, str]) -> Path | None:
+    def _unclaimed(self, spec: Spec, job_id: str, claims: dict[Path, str]) -> Path | None:
         """The marker to write for the spec's submission_id, if it has one. Raises SpecError where a job has it."""
         if spec.submission_id is None:
             return None
@@ -354,6 +356,10 @@ class Intake:
         return mint() if any(os.path.lexists(path) for path in used) else stem
 
 
-def default_name(spec: JobSpec) -> str:
+def default_name(spec: Spec, home: Home) -> str:
+    """Made from what the spec names, for people."""
+    if isinstance(spec, GenerateSpec):
+        who = resolve.trained(home, spec.job).name if spec.job else Path(spec.model or "").name
+        return f"{'Chat with' if spec.interactive else 'Answers of'} {who}"[:120]
     dataset = Path(spec.dataset.partition("@")[0]).name
     return f"{Path(spec.model).name} on {dataset.partition('.')[0] or dataset}"[:120]

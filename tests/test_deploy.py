@@ -86,7 +86,7 @@ def test_the_web_app_has_no_gpu_no_network_and_few_folders_to_write() -> None:
     words = " ".join(line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")).split()
     allowed = {str(Path(word).relative_to("/var/lib/finetuner")) for word in words}
     caches = {"cache/reports", "cache/tokens", "cache/hub-datasets"}
-    assert allowed == {"spool/incoming", "spool/control", "datasets", "notes", *caches}
+    assert allowed == {"spool/incoming", "spool/control", "spool/asks", "datasets", "notes", *caches}
     made = (UNITS / "tmpfiles.conf").read_text()
     for word in words:  # a missing one would keep the unit from starting
         assert re.search(rf"^d {re.escape(word)} ", made, re.M)
@@ -199,10 +199,10 @@ def test_who_is_not_root_is_told_so() -> None:
 def test_folders_have_the_modes_that_the_drop_box_needs(root: Path) -> None:
     lines = [line.split() for line in (UNITS / "tmpfiles.conf").read_text().splitlines() if line.startswith("d ")]
     modes = {path.removeprefix("/var/lib/finetuner").strip("/"): (mode, group) for _, path, mode, _, group, _ in lines}
-    for folder in ("spool/incoming", "spool/control"):
+    for folder in ("spool/incoming", "spool/control", "spool/asks"):
         assert modes[folder] == ("3775", "finetuner-drop")  # setgid; sticky: nobody removes another's drop
     writable = {path for path, (mode, group) in modes.items() if group == "finetuner-drop" and int(mode, 8) & 0o020}
-    assert writable == {"spool/incoming", "spool/control"}
+    assert writable == {"spool/incoming", "spool/control", "spool/asks"}
     assert modes[""] == ("0750", "finetuner-drop")
     assert all(owner == "finetuner" for _, _, _, owner, _, _ in lines)  # who owns a sticky folder may take from it
     if os.geteuid() == 0:

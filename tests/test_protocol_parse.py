@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from spool.protocol.errors import Problem, SpecError
 from spool.protocol.parse import MAX_BYTES, decode, parse_json, parse_spec, placed
-from spool.protocol.spec import JobSpec, json_schema
+from spool.protocol.spec import GenerateSpec, JobSpec, Spec, json_schema
 from spool.protocol.strict import MAX_TEXT, places
 
 SMALLEST = {"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}
+ASKED = {"schema": 1, "kind": "generate", "model": "gemma-3-270m", "prompts": ["Hello"]}
+JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+OTHER = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
 
 
 def spec(**fields: Any) -> bytes:
@@ -34,7 +37,7 @@ def problems(data: bytes) -> list[Problem]:
     return caught.value.problems
 
 
-def judged(data: bytes) -> JobSpec | SpecError:
+def judged(data: bytes) -> Spec | SpecError:
     try:
         return parse_spec(data)
     except SpecError as error:
@@ -145,7 +148,11 @@ BAD_VALUES = [
     ({"export": []}, "/export", "bad_value", "list"),
     ({"export": ["adapter", "merged", "merged"]}, "/export", "bad_value", "at most 2"),
     ({"kind": "evaluate"}, "/kind", "not_built", "train"),
-    ({"kind": "trian"}, "/kind", "bad_value", "train"),
+    ({"kind": "export"}, "/kind", "not_built", '"generate"'),
+    ({"kind": "trian"}, "/kind", "bad_value", "'train'"),
+    ({"kind": "xyz"}, "/kind", "bad_value", '"train", "generate"'),
+    ({"kind": 3}, "/kind", "bad_value", '"train", "generate"'),
+    ({"prompts": ["x"]}, "/prompts", "unknown_field", '"kind": "generate"'),
     ({"retry_of": "latest"}, "/retry_of", "bad_value", "job id"),
     ({"limits": {"early_stopping": {"patience": 0}}}, "/limits/early_stopping/patience", "bad_value", "100"),
     ({"limits": {"early_stopping": {}}, "data": {"eval_fraction": 0}}, "/limits/early_stopping", "bad_value", ""),
@@ -172,6 +179,43 @@ def test_bad_values(fields: dict[str, Any], pointer: str, code: str, hint: str) 
     assert hint in problem.hint
     assert len(problem.message) < 200
     assert {pointer: (problem.line, problem.column)} == places(data.decode(), [pointer])
+
+
+BAD_GENERATE = [
+    ({"prompts": []}, "/prompts", "bad_value", "list"),
+    ({"prompts": ["x", ""]}, "/prompts/1", "bad_value", "text"),
+    ({"prompts": ["x"] * 1001}, "/prompts", "bad_value", "at most 1000"),
+    ({"prompts": None}, "/prompts", "missing", "interactive"),
+    ({"interactive": True}, "/prompts", "bad_value", "Give one"),
+    ({"dataset": "a.jsonl"}, "/prompts", "bad_value", "Give one"),
+    ({"model": None}, "/job", "missing", "a finished training, or a base"),
+    ({"job": JOB}, "/job", "bad_value", "Give one"),
+    ({"job": "latest"}, "/job", "bad_value", "job id"),
+    ({"base": False}, "/base", "bad_value", "Leave it out"),
+    ({"also": [JOB]}, "/also", "bad_value", "in job"),
+    ({"model": None, "job": JOB, "also": [JOB]}, "/also", "bad_value", "once"),
+    ({"model": None, "job": JOB, "also": [OTHER] * 5}, "/also", "bad_value", "at most 4"),
+    ({"temperature": 2.1}, "/temperature", "bad_value", "from 0 to 2"),
+    ({"max_new_tokens": 4097}, "/max_new_tokens", "bad_value", "4,096"),
+    ({"lora": {"rank": 8}}, "/lora", "unknown_field", '"kind": "train"'),
+    ({"promts": ["x"]}, "/promts", "unknown_field", "'prompts'"),
+    ({"kind": "generat"}, "/kind", "bad_value", "'generate'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer", "code", "hint"), BAD_GENERATE)
+def test_bad_values_of_generate(fields: dict[str, Any], pointer: str, code: str, hint: str) -> None:
+    (problem,) = problems(json.dumps({**ASKED, **fields}).encode())
+    assert (problem.pointer, problem.code) == (pointer, code)
+    assert hint in problem.hint
+    assert problem.line == 1
+
+
+def test_who_answers_stands_in_order() -> None:
+    spec = parse_spec(json.dumps({**ASKED, "model": None, "job": JOB, "also": [OTHER]}).encode())
+    assert isinstance(spec, GenerateSpec)
+    assert spec.who == ["base", JOB, OTHER]
+    assert spec.model_copy(update={"base": False}).who == [JOB, OTHER]
 
 
 @pytest.mark.parametrize("missing", ["schema", "model", "dataset"])
@@ -263,10 +307,10 @@ def test_any_bytes_give_a_spec_or_a_spec_error(data: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(VALUES | NEARLY | NEARLY.map(lambda fields: {**SMALLEST, **fields}))
+@given(VALUES | NEARLY | NEARLY.map(lambda fields: {**SMALLEST, **fields}) | NEARLY.map(lambda f: {**ASKED, **f}))
 def test_any_json_gives_a_spec_or_a_spec_error(document: Any) -> None:
     found = judged(json.dumps(document).encode())
-    if isinstance(found, JobSpec):
+    if not isinstance(found, SpecError):
         assert parse_spec(json.dumps(found.to_json()).encode()) == found
         return
     assert all(str(problem) for problem in found.problems)
@@ -274,23 +318,25 @@ def test_any_json_gives_a_spec_or_a_spec_error(document: Any) -> None:
     assert len(set(pointers)) == len(pointers)
 
 
-@settings(deadline=None, max_examples=200)
-@given(NEARLY)
-def test_the_schema_says_what_the_parser_says(fields: dict[str, Any]) -> None:
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([SMALLEST, ASKED]), NEARLY)
+def test_the_schema_says_what_the_parser_says(smallest: dict[str, Any], fields: dict[str, Any]) -> None:
     """Both refuse the same, but for rules across fields and 16.0 as a whole number."""
     import jsonschema
 
     validator = jsonschema.Draft202012Validator(SCHEMA)
-    data = json.dumps({**SMALLEST, **fields}, allow_nan=True).encode()
+    data = json.dumps({**smallest, **fields}, allow_nan=True).encode()
     if b"NaN" in data or b"Infinity" in data:
         return
     valid = validator.is_valid(json.loads(data))
     found = judged(data)
-    if isinstance(found, JobSpec):
+    if not isinstance(found, SpecError):
         assert valid
         return
     first = found.problems[0]
-    across = first.pointer.endswith(("early_stopping", "batch_size", "gradient_accumulation"))
+    across = first.pointer.endswith(("early_stopping", "batch_size", "gradient_accumulation")) or (
+        first.pointer in ("/job", "/prompts", "/base", "/also")
+    )
     assert not valid or across or first.code in ("bad_text", "bad_number") or "a whole number" in first.hint
 
 

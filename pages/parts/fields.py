@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pages.parts import words
-from spool.protocol.spec import json_schema
+from spool.protocol.spec import train_schema
 
 ESSENTIAL = (
     "/name",
@@ -53,7 +53,7 @@ class Field:
 
 def all_fields() -> dict[str, Field]:
     """Every offered field by its JSON pointer, in the order of the spec."""
-    schema = json_schema()
+    schema = train_schema()
     found: dict[str, Field] = {}
     for name, node in schema["properties"].items():
         target = _resolve(schema, node)

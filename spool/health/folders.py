@@ -30,18 +30,18 @@ def _fine(home: Home) -> Finding:
 
 
 def _doors(home: Home) -> list[Finding]:
-    """incoming/ and control/: people write there, and the runner takes away what they wrote."""
+    """incoming/, control/ and asks/: people write there, and the runner takes away what they wrote."""
     findings = []
     runner = home.states.stat().st_uid
-    for folder in (home.incoming, home.control):
+    for folder in (home.incoming, home.control, home.asks):
         if not folder.is_dir():
-            message = f"{folder} is not there: no job can be {_door(folder)}."
+            message = f"{folder} is not there: {_door(folder)}."
             findings.append(Finding("home", "fail", message, "A running runner makes it anew at its next scan."))
             continue
         info = folder.stat()
         group = _group(info.st_gid)
         if not os.access(folder, os.W_OK | os.X_OK):
-            message = f"you cannot write to {folder}: no job can be {_door(folder)}."
+            message = f"you cannot write to {folder}: {_door(folder)}."
             cure = f"As its owner: `chmod g+rwxs {folder}`, or join its group ({group})."
             findings.append(Finding("home", "fail", message, cure))
         if info.st_uid != runner and info.st_mode & stat.S_ISVTX:
@@ -136,4 +136,6 @@ def _group(gid: int) -> str:
 
 
 def _door(folder: Path) -> str:
-    return "submitted" if folder.name == "incoming" else "cancelled, held, released or moved up"
+    """What its absence keeps people from."""
+    doors = {"incoming": "no job can be submitted", "asks": "no session can be asked"}
+    return doors.get(folder.name, "no job can be cancelled, held, released or moved up")

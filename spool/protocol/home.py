@@ -80,6 +80,26 @@ class Run:
         return self.root / "pulse"
 
     @property
+    def answers(self) -> Path:
+        """What a job of kind generate has answered, a row each (spool/protocol/asks.py)."""
+        return self.root / "answers.jsonl"
+
+    @property
+    def prompts(self) -> Path:
+        """What a job of kind generate asks of a dataset: the check chose it (spool/data/questions.py)."""
+        return self.root / "prompts.json"
+
+    @property
+    def samples(self) -> Path:
+        """The same few prompts, answered at each evaluation of a training (runner/samples.py)."""
+        return self.root / "samples.jsonl"
+
+    @property
+    def make_room(self) -> Path:
+        """While it lies there an interactive job is asked to end, for another one waits: written by the daemon."""
+        return self.root / "make_room"
+
+    @property
     def log(self) -> Path:
         return self.root / "train.log"
 
@@ -138,6 +158,11 @@ class Home:
     @property
     def control(self) -> Path:
         return self.spool / "control"
+
+    @property
+    def asks(self) -> Path:
+        """What interactive jobs are asked (spool/protocol/asks.py); their child takes it away."""
+        return self.spool / "asks"
 
     @property
     def hold(self) -> Path:
@@ -248,7 +273,7 @@ class Home:
     def create(self) -> "Home":
         """Makes the folders; any process may do it at any time."""
         durable.make_dirs(
-            [self.incoming, self.control, self.rejected, self.tmp, self.accepting, self.submissions]
+            [self.incoming, self.control, self.asks, self.rejected, self.tmp, self.accepting, self.submissions]
             + [self.state(state) for state in State]
             + [self.runs, self.datasets, self.models, self.notes]
         )

@@ -9,7 +9,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from spool.protocol.errors import Problem, SpecError
-from spool.protocol.spec import SCHEMA_VERSION, JobSpec, batches, json_schema
+from spool.protocol.spec import (
+    KINDS,
+    SCHEMA_VERSION,
+    GenerateSpec,
+    JobSpec,
+    Spec,
+    batches,
+    generate_schema,
+    train_schema,
+)
 from spool.protocol.strict import MAX_BYTES, decode, parse_json, places, shortened
 
 __all__ = ["MAX_BYTES", "decode", "parse_json", "parse_spec", "placed"]
@@ -20,12 +29,12 @@ MAX_GUESSES = 20
 LONGEST_GUESS = 60
 
 NOT_BUILT = {
-    "/kind": ("export", "generate", "evaluate"),
+    "/kind": ("export", "evaluate"),
     "/train/packing": (True,),
 }
 
 
-def parse_spec(data: bytes) -> JobSpec:
+def parse_spec(data: bytes) -> Spec:
     """The spec of a dropped file.
 
     Raises:
@@ -39,14 +48,22 @@ def parse_spec(data: bytes) -> JobSpec:
     problems = _literal_problems(document)
     if not problems:
         try:
-            spec = JobSpec.model_validate(document, by_alias=True, by_name=False)
+            spec = KINDS[_kind(document)].model_validate(document, by_alias=True, by_name=False)
         except ValidationError as error:
             problems = _schema_problems(document, error)
         else:
-            problems = _cross_checks(spec)
+            problems = _cross_checks(spec) if isinstance(spec, JobSpec) else _generate_checks(spec)
             if not problems:
-                return _without_idle_guards(spec)
+                return _without_idle_guards(spec) if isinstance(spec, JobSpec) else spec
     raise SpecError(placed(problems, text))
+
+
+def _kind(document: dict[str, Any]) -> str:
+    """Whose fields the document is judged by: those of the kind it names, or of the nearest one."""
+    named = document.get("kind", "train")
+    if not isinstance(named, str) or len(named) > LONGEST_GUESS:
+        return "train"
+    return next(iter(difflib.get_close_matches(named, KINDS, n=1)), "train")
 
 
 def _literal_problems(document: dict[str, Any]) -> list[Problem]:
@@ -64,7 +81,8 @@ def _literal_problems(document: dict[str, Any]) -> list[Problem]:
 
 
 def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[Problem]:
-    schema = _schema()
+    kind = _kind(document)
+    schema = _schema(kind)
     found: dict[str, Problem] = {}
     items = error.errors(include_url=False, include_context=False)
     unknown = 0
@@ -77,7 +95,7 @@ def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[P
             problem = Problem("missing", "this field is required.", f"It is: {_described(node)}", pointer)
         elif item["type"] == "extra_forbidden":
             unknown += 1
-            problem = _unknown_field(schema, path, pointer, guess=unknown <= MAX_GUESSES)
+            problem = _unknown_field(kind, path, pointer, guess=unknown <= MAX_GUESSES)
         else:
             problem = _wrong_value(document, node, path, pointer)
         found[pointer] = problem
@@ -88,21 +106,26 @@ def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[P
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    return json_schema()
+def _schema(kind: str) -> dict[str, Any]:
+    return {"train": train_schema, "generate": generate_schema}[kind]()
 
 
 @functools.cache
-def _grouped_fields() -> dict[str, str]:
+def _grouped_fields(kind: str) -> dict[str, str]:
     """learning_rate -> train.learning_rate, for every field of a group."""
-    return {field: f"{group}.{field}" for group, fields in _groups(_schema()).items() for field in fields}
+    return {field: f"{group}.{field}" for group, fields in _groups(_schema(kind)).items() for field in fields}
 
 
-def _unknown_field(schema: dict[str, Any], path: list[Any], pointer: str, guess: bool) -> Problem:
+def _unknown_field(kind: str, path: list[Any], pointer: str, guess: bool) -> Problem:
+    schema = _schema(kind)
     _, parent = _field_path(schema, path[:-1])
     known = list(parent.get("properties", {}))
     name = str(path[-1])
-    elsewhere = _grouped_fields()
+    other = next((each for each in KINDS if each != kind and name in _schema(each)["properties"]), None)
+    if len(path) == 1 and other:
+        message = f"{name!r} belongs to a job of kind {other!r}; this one is of kind {kind!r}."
+        return Problem("unknown_field", message, f'Leave it out, or write "kind": "{other}".', pointer)
+    elsewhere = _grouped_fields(kind)
     near: list[str] = [elsewhere[name]] if name in elsewhere else []
     if guess and len(name) <= LONGEST_GUESS:
         near = near or difflib.get_close_matches(name, known, n=1)
@@ -116,8 +139,13 @@ def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: 
     value = document
     for part in path:
         value = value[part]
+    expected = f"Expected one of {', '.join(map(json.dumps, KINDS))}." if pointer == "/kind" else _expected(node)
     if value in NOT_BUILT.get(pointer, ()) and isinstance(value, (str, bool)):
-        return Problem("not_built", f"{json.dumps(value)} is not built yet in this version.", _expected(node), pointer)
+        return Problem("not_built", f"{json.dumps(value)} is not built yet in this version.", expected, pointer)
+    if pointer == "/kind" and isinstance(value, str):
+        near = difflib.get_close_matches(value, KINDS, n=1) if len(value) <= LONGEST_GUESS else []
+        hint = f"Did you mean {near[0]!r}?" if near else expected
+        return Problem("bad_value", f"there is no kind of job {shortened(value)!r}.", hint, pointer)
     if pointer.startswith("/export/") and isinstance(value, str):
         known = ["adapter", "merged"]
         if value.partition(":")[0] in ("gguf", "onnx", "awq", "gptq"):
@@ -125,7 +153,7 @@ def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: 
         near = difflib.get_close_matches(value, known, n=1)
         return Problem("bad_value", f"unknown export {value!r}.", f"Did you mean {(near or known)[0]!r}?", pointer)
     shown = json.dumps(value, ensure_ascii=False, default=str)
-    return Problem("bad_value", f"{shortened(shown)} does not fit.", _expected(node), pointer)
+    return Problem("bad_value", f"{shortened(shown)} does not fit.", expected, pointer)
 
 
 def _cross_checks(spec: JobSpec) -> list[Problem]:
@@ -140,6 +168,26 @@ def _cross_checks(spec: JobSpec) -> list[Problem]:
     if asked and spec.limits.early_stopping and spec.data.eval_fraction == 0:
         message = "early stopping needs eval loss, but eval_fraction is 0."
         problems.append(Problem("bad_value", message, "Set data.eval_fraction.", "/limits/early_stopping"))
+    return problems
+
+
+def _generate_checks(spec: GenerateSpec) -> list[Problem]:
+    problems = []
+    if (spec.job is None) == (spec.model is None):
+        code, why = ("missing", "nobody is named to answer.") if spec.job is None else ("bad_value", "both are given.")
+        problems.append(Problem(code, f"job or model: {why}", "Give one: a finished training, or a base.", "/job"))
+    asked = [spec.prompts is not None, spec.dataset is not None, spec.interactive]
+    if sum(asked) != 1:
+        code, why = ("bad_value", "more than one is given.") if any(asked) else ("missing", "nothing is asked.")
+        hint = 'Give one: a list of prompts, a dataset, or "interactive": true.'
+        problems.append(Problem(code, f"prompts, dataset or interactive: {why}", hint, "/prompts"))
+    if spec.model is not None and not spec.base:
+        problems.append(Problem("bad_value", "without a job only the base can answer.", "Leave it out.", "/base"))
+    if spec.model is not None and spec.also:
+        hint = "Name the first in job, and leave model out: the base is that of the job."
+        problems.append(Problem("bad_value", "trainings are named beside a model.", hint, "/also"))
+    elif len(set(spec.jobs)) < len(spec.jobs):
+        problems.append(Problem("bad_value", "a job is named more than once.", "Name each once.", "/also"))
     return problems
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spool.protocol.errors import FinetunerError, Problem
+from spool.protocol import jobs
+from spool.protocol.errors import FinetunerError, NotFound, Problem
 from spool.protocol.home import Home
-from spool.protocol.spec import JobSpec
+from spool.protocol.spec import GenerateSpec, Spec
 
 STORED = re.compile(r"[\w.-]{1,80}(@[0-9a-f]{12})?", re.ASCII)
 HUB_NAME = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -98,14 +99,54 @@ class Places:
             raise Unresolved(f"{reference[:120]!r} names no dataset of the hub.", hint, "bad_reference")
 
 
-def problems(spec: JobSpec, places: Places) -> list[Problem]:
+@dataclass(frozen=True)
+class Trained:
+    """What a finished training left: its adapter, and the base that this belongs to."""
+
+    job_id: str
+    name: str
+    adapter: Path
+    base: Path
+    reference: str
+    """The base as the training's spec named it."""
+    revision: str | None
+
+
+def trained(home: Home, job_id: str) -> Trained:
+    """The adapter of a finished training.
+
+    Raises:
+        Unresolved: there is no such job, it has not come to an adapter, or its adapter was removed.
+    """
+    try:
+        job = jobs.get_job(home, job_id)
+    except NotFound:
+        raise Unresolved(f"there is no job {job_id}.", "`finetuner jobs` lists them.", "job_missing") from None
+    if job.kind != "train":
+        raise Unresolved(f"job {job_id} is no training: it has no adapter.", "Name a training.", "no_adapter")
+    if job.state != "done" or job.result is None:
+        hint = "Name a job that is done." if job.ended else "Wait until it is done."
+        raise Unresolved(f"job {job_id} ({job.name}) has no adapter: it is {job.state}.", hint, "job_not_done")
+    adapter = home.run(job_id).exports / "adapter"
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise Unresolved(f"the adapter of job {job_id} ({job.name}) was removed.", "Train it again.", "adapter_removed")
+    base = job.result.get("base") or {}
+    return Trained(
+        job_id, job.name, adapter, Path(base.get("folder") or ""), str(base.get("reference")), base.get("revision")
+    )
+
+
+def problems(spec: Spec, places: Places) -> list[Problem]:
     """What of the spec's references leads nowhere, each with its JSON pointer."""
     found = []
     named: list[tuple[str, Callable[[str], object], str | None]] = [
         ("/model", places.model, spec.model),
         ("/dataset", places.check_dataset, spec.dataset),
-        ("/eval/dataset", places.check_dataset, spec.eval.dataset),
     ]
+    if isinstance(spec, GenerateSpec):
+        found += _of_adapters(spec, places.home)
+    else:
+        named.append(("/eval/dataset", places.check_dataset, spec.eval.dataset))
     for pointer, resolve, reference in named:
         try:
             if reference is not None:
@@ -115,6 +156,23 @@ def problems(spec: JobSpec, places: Places) -> list[Problem]:
         except OSError as error:  # the job's fault, never the runner's: a name too long, a folder it may not enter
             message = f"{str(reference)[:80]!r} cannot be looked at: {error.strerror}."
             found.append(Problem("not_readable", message, "Is it the runner's account's to read?", pointer))
+    return found
+
+
+def _of_adapters(spec: GenerateSpec, home: Home) -> list[Problem]:
+    """What keeps the named trainings from answering together."""
+    found, first = [], None
+    for i, job_id in enumerate(spec.jobs):
+        pointer = f"/also/{i - 1}" if i else "/job"
+        try:
+            each = trained(home, job_id)
+        except FinetunerError as error:
+            found.append(Problem(error.code, error.message, error.hint, pointer))
+            continue
+        first = first or each
+        if (each.base, each.revision) != (first.base, first.revision):
+            message = f"job {job_id} was trained on {each.reference}, and job {first.job_id} on {first.reference}."
+            found.append(Problem("another_base", message, "Only adapters of one base answer together.", pointer))
     return found
 
 

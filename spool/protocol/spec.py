@@ -1,9 +1,11 @@
 """The job spec, version 1: each setting with its type, bounds, default and the text that forms and schema show.
 
-The smallest one is `{"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}`.
+There are two kinds. The smallest specs are `{"schema": 1, "model": "gemma-3-270m", "dataset": "rows.jsonl"}`, which
+trains, and `{"schema": 1, "kind": "generate", "model": "gemma-3-270m", "prompts": ["Hello"]}`, which answers.
 Reading one from bytes, with every problem at once, is spool.protocol.parse's.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +15,8 @@ SCHEMA_VERSION = 1
 Auto = Literal["auto"]
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Reference = Annotated[str, Field(min_length=1, max_length=1024)]
+Prompt = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
 class Group(BaseModel):
@@ -135,14 +139,15 @@ class Data(Group):
 
 
 class Eval(Group):
-    dataset: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    dataset: Reference | None = None
     """Rows to measure eval loss on, laid out like the training data. Default: a share of the training data."""
 
     every_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Measure eval loss each so many steps. auto: a fifth of the run."""
 
-    sample_prompts: Annotated[list[Annotated[str, Field(max_length=8192)]], Field(max_length=0)] = []
-    """Sample answers while training are not built yet: leave this out."""
+    sample_prompts: Auto | Annotated[list[Prompt], Field(max_length=8)] = "auto"
+    """Prompts that are answered at each evaluation, to watch the answers change; none of it is learned from. auto:
+    three rows kept for evaluation, and none on a CPU, where answering takes longer than it is worth. []: none."""
 
 
 class EarlyStopping(Group):
@@ -186,23 +191,23 @@ class Limits(Group):
 
 
 class JobSpec(Group):
-    """What a job is to do."""
+    """A training: what is learned from which rows."""
 
-    model_config = ConfigDict(title="Gemma Fine-Tuner job spec", populate_by_name=True)
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: train", populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     """Version of this format: 1."""
 
     kind: Literal["train"] = "train"
-    """What to do. This version trains; export, generate and evaluate are not built yet."""
+    """What to do: "train" (this, the default) or "generate". export and evaluate are not built yet."""
 
     name: Name | None = None
     """A name for people. Default: made from the model and the dataset."""
 
-    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    model: Reference
     """The base: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
 
-    dataset: Annotated[str, Field(min_length=1, max_length=1024)]
+    dataset: Reference
     """The rows: a file, or an uploaded NAME or NAME@VERSION."""
 
     precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
@@ -234,10 +239,147 @@ class JobSpec(Group):
         return self.model_dump(by_alias=True)
 
 
+class Sampling(Group):
+    """How an answer is written, token by token."""
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Longest answer in tokens. A token is about four letters of English."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0
+    """How freely the model chooses. 0: always the likeliest token, the same answer each time; 0.7 to 1 is livelier."""
+
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1
+    """Choose among the likeliest tokens that together have this probability. 1: among all. Needs a temperature."""
+
+    top_k: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Choose among so many of the likeliest tokens. 0: among all. Needs a temperature."""
+
+    repetition_penalty: Annotated[float, Field(ge=0.5, le=2)] = 1
+    """Above 1 makes what was said already less likely. 1: off."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
+    """Fixes what is chosen where the temperature is above 0."""
+
+
+class GenerateSpec(Sampling):
+    """Answers of a trained model, of its base, or of both side by side."""
+
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: generate", populate_by_name=True)
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    """Version of this format: 1."""
+
+    kind: Literal["generate"]
+    """What to do: "generate" (this) or "train", the default. export and evaluate are not built yet."""
+
+    name: Name | None = None
+    """A name for people. Default: made from the job or the model that answers."""
+
+    job: Ulid | None = None
+    """The finished training whose adapter answers, on the base it was trained on. Either this or `model`."""
+
+    model: Reference | None = None
+    """A base that answers as it is: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
+
+    also: Annotated[list[Ulid], Field(max_length=4)] = []
+    """Further finished trainings of the same base, whose adapters answer too."""
+
+    base: bool = True
+    """Whether the bare base answers as well, to compare with."""
+
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000)] | None = None
+    """What is asked. Either this, `dataset` or `interactive`. The whole spec has at most 256 KiB."""
+
+    dataset: Reference | None = None
+    """Rows whose questions are asked: a file, or an uploaded NAME or NAME@VERSION. Their answers are kept beside as
+    the reference. Of the dataset that `job` was trained on, rows are asked that were kept for evaluation."""
+
+    rows: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many rows of `dataset` are asked; `seed` chooses which."""
+
+    interactive: bool = False
+    """Stay and answer what is asked while the job runs. It starts when nothing else can, and makes room for a job
+    that waits."""
+
+    system: Annotated[str, Field(min_length=1, max_length=8192)] | None = None
+    """What the model is told before each prompt, such as a role. In a session each question brings its own."""
+
+    precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
+    """Precision of the base. auto: 16bit on a CPU and where it fits the card, else 4bit."""
+
+    idle_minutes: Annotated[float, Field(gt=0, le=1440)] = 10
+    """An interactive job that is asked nothing for so long ends by itself."""
+
+    max_hours: Annotated[float, Field(gt=0, le=1000)] = 2
+    """Stop after so many hours at work, and keep what was answered."""
+
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    """0 goes first, 9 last; within a priority, first come, first served."""
+
+    submission_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Any text of yours. The same one dropped twice is one job, so a script may safely try again."""
+
+    retry_of: Ulid | None = None
+    """The job that this one repeats; `finetuner retry` sets it."""
+
+    @property
+    def jobs(self) -> list[str]:
+        """The trainings whose adapters answer."""
+        return [*([self.job] if self.job else []), *self.also]
+
+    @property
+    def who(self) -> list[str]:
+        """Who answers, in this order: "base", or the job of an adapter."""
+        return [*(["base"] if self.base else []), *self.jobs]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(by_alias=True)
+
+
+Spec = JobSpec | GenerateSpec
+KINDS: dict[str, type[JobSpec] | type[GenerateSpec]] = {"train": JobSpec, "generate": GenerateSpec}
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def load(document: Mapping[str, Any]) -> Spec:
+    """The spec of runs/ID/spec.json, which was accepted before.
+
+    Raises:
+        ValueError: it is none of this release's.
+    """
+    kind = KINDS.get(str(document.get("kind") or "train"))
+    if kind is None:
+        raise ValueError(f"no kind of job is called {document.get('kind')!r}")
+    return kind.model_validate(document)
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a job spec, as committed in docs/job-spec.schema.json."""
-    schema = JobSpec.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    definitions: dict[str, Any] = {}
+    for name, kind in KINDS.items():
+        schema = kind.model_json_schema(by_alias=True)
+        definitions |= schema.pop("$defs", {})
+        definitions[name] = schema
+    return {
+        "$schema": DRAFT,
+        "title": "Gemma Fine-Tuner job spec",
+        "type": "object",
+        "properties": {"kind": {"enum": list(KINDS), "default": "train", "description": "What to do."}},
+        "if": {"properties": {"kind": {"const": "generate"}}, "required": ["kind"]},
+        "then": {"$ref": "#/$defs/generate"},
+        "else": {"$ref": "#/$defs/train"},
+        "$defs": definitions,
+    }
+
+
+def train_schema() -> dict[str, Any]:
+    """The schema of the kind `train` alone, whose fields a form offers."""
+    return {"$schema": DRAFT, **JobSpec.model_json_schema(by_alias=True)}
+
+
+def generate_schema() -> dict[str, Any]:
+    """The schema of the kind `generate` alone."""
+    return {"$schema": DRAFT, **GenerateSpec.model_json_schema(by_alias=True)}
 
 
 def batches(train: Train, largest: int = 8) -> tuple[int, int]:

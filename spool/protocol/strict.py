@@ -24,8 +24,11 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _DECODER = json.JSONDecoder()
 
 
-def parse_json(data: bytes) -> tuple[Any, str]:
+def parse_json(data: bytes, max_text: int = MAX_TEXT) -> tuple[Any, str]:
     """(document, text) of strict JSON: no duplicate keys, no NaN, bounded size, depth, fields, values and texts.
+
+    Args:
+        max_text: characters of the longest text that fits.
 
     Raises:
         SpecError: with the first problem; the work it takes to find it is bounded too.
@@ -36,8 +39,8 @@ def parse_json(data: bytes) -> tuple[Any, str]:
     text = decode(data)
     longest = _bounded(text)
     document = _loaded(text)
-    if longest > MAX_TEXT:
-        _check_texts(document, text)
+    if longest > max_text:
+        _check_texts(document, text, max_text)
     return document, text
 
 
@@ -107,10 +110,10 @@ def _int(word: str) -> int:
     return int(word)
 
 
-def _check_texts(document: Any, text: str) -> None:
+def _check_texts(document: Any, text: str, max_text: int) -> None:
     for pointer, each in _texts(document, ""):
-        if len(each) > MAX_TEXT:
-            message = f"a text of {len(each):,} characters stands here; at most {MAX_TEXT:,} fit."
+        if len(each) > max_text:
+            message = f"a text of {len(each):,} characters stands here; at most {max_text:,} fit."
             place = places(text, [pointer])[pointer]
             raise SpecError([Problem("too_long_text", message, "Rows belong in the dataset.", pointer, *place)])
 
