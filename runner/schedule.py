@@ -3,14 +3,15 @@
 import shutil
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from runner import waits
 from runner.accept import user_name
 from runner.orders import Orders
+from spool.forecast.hours import is_open
 from spool.protocol.home import Home, State
-from spool.protocol.settings import DAYS, Settings, Window
+from spool.protocol.settings import Settings
 from spool.protocol.states import Token, Tokens
 
 
@@ -67,16 +68,6 @@ class Schedule:
     def _in_window(self) -> bool:
         window = self.options.window
         return window is None or is_open(window, datetime.fromtimestamp(self.clock()))
-
-
-def is_open(window: Window, now: datetime) -> bool:
-    """Whether `now` (local time) lies in the window; a day is the one on which the window opens."""
-    at = now.strftime("%H:%M")
-    if window.start < window.end:
-        return window.start <= at < window.end and DAYS[now.weekday()] in window.days
-    if at >= window.start:
-        return DAYS[now.weekday()] in window.days
-    return at < window.end and DAYS[(now - timedelta(days=1)).weekday()] in window.days
 
 
 def _by(order: Path) -> str:

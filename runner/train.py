@@ -7,7 +7,6 @@ same settings learns (tests/test_training_parity.py compares the two, loss by lo
 import gc
 import hashlib
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from spool.data import prepared
 from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
 from spool.data.prepared import Prepared
+from spool.forecast import steps
+from spool.forecast.shapes import count_parameters
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec, batches
@@ -70,8 +71,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
     trainer, course = _trainer(spec, attempt, model, tokenizer, data, resume, spec_hash)
     _learn(attempt, trainer, course, resume)
-    steps = trainer.state.global_step
-    if course.best and course.best[1] != steps:
+    if course.best and course.best[1] != trainer.state.global_step:
         _load_best(attempt, model, course, spec_hash)
 
     attempt.phase("saving the adapter")
@@ -132,7 +132,7 @@ def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
     if not weights:
         raise FinetunerError(f"{folder} has no safetensors weights.", "Choose another copy.", "no_safetensors")
     return Base(
-        spec.model, folder, revision, sum(map(_count_parameters, weights)), sum(p.stat().st_size for p in weights)
+        spec.model, folder, revision, sum(map(count_parameters, weights)), sum(p.stat().st_size for p in weights)
     )
 
 
@@ -142,13 +142,6 @@ def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) ->
     if data is not None and data.tokenizer_sha256 == encoder.identity:
         return data
     return prepare(Task.of(spec, attempt.places, encoder), attempt.run.data, attempt.phase)
-
-
-def _count_parameters(path: Path) -> int:
-    """From the header of a safetensors file (https://huggingface.co/docs/safetensors), without reading weights."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def _free_gpu_bytes(torch: Any) -> int:
@@ -162,12 +155,8 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
     except ValueError as error:
         raise FinetunerError(f"/train: {error}.", "Choose a divisor.", "bad_spec") from None
     rows, t = data.train_rows, spec.train
-    total = t.max_steps or math.ceil(rows / (size * accumulation)) * t.epochs
-    total = max(1, int(total))
-    precision = spec.precision
-    if precision == "auto":
-        # 16 bit needs the weights, and about as much again for activations; 4 bit where that is tight
-        precision = "16bit" if not on_gpu or base.parameters * 2 * 2 < free_bytes else "4bit"
+    total = steps.total(t, rows, size, accumulation)
+    precision = steps.precision(spec.precision, base.parameters, on_gpu, free_bytes)
     train = t.model_copy(
         update={
             "batch_size": size,
@@ -176,15 +165,15 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
             "learning_rate": (5e-4 if base.parameters < SMALL_MODEL_PARAMETERS else 2e-4)
             if t.learning_rate == "auto"
             else t.learning_rate,
-            "optimizer": ("adamw_8bit" if on_gpu else "adamw_torch") if t.optimizer == "auto" else t.optimizer,
-            "gradient_checkpointing": on_gpu if t.gradient_checkpointing == "auto" else t.gradient_checkpointing,
+            "optimizer": steps.optimizer(t, on_gpu),
+            "gradient_checkpointing": steps.checkpointing(t, on_gpu),
             "packing": False,
-            "save_steps": min(500, max(10, total // 10)) if t.save_steps == "auto" else t.save_steps,
+            "save_steps": steps.save_every(t, total),
         }
     )
     if not on_gpu and train.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
         raise FinetunerError(f"the optimizer {train.optimizer} needs a GPU.", "Use auto or adamw_torch.", "bad_spec")
-    every = max(1, total // 5) if spec.eval.every_steps == "auto" else spec.eval.every_steps
+    every = steps.evaluate_every(spec.eval, total)
     resolved_data = spec.data.model_copy(
         update={
             "format": data.format,

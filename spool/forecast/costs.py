@@ -1,0 +1,170 @@
+"""Formulas for what a training takes, before anything is learned from finished jobs: memory, disk, time.
+
+Sources: sizes of weights and states follow from the formats (bf16 2 bytes; NF4 with double quantisation 4.127 bits,
+QLoRA, arXiv 2305.14314, section 3; Adam's two moments 8 bytes, 8-bit Adam 2). What Unsloth keeps for the backward pass
+was fitted to its peaks on an H100: Gemma 2B and 7B in 4 bit with checkpointing 3.08 and 6.94 GB, 2B in 16 bit without
+it 35.5 GB for 16,384 tokens, 270M 0.72 and 0.87 GB (docs/measured.md). tests/test_forecast.py holds how near it comes.
+"""
+
+from dataclasses import dataclass, replace
+
+from spool.forecast.shapes import Shape, catalogue
+
+LINEAR_BYTES = {"4bit": 4.127 / 8, "8bit": 1.01, "16bit": 2.0}
+"""A weight of a layer; embeddings and norms stay in 16 bit."""
+
+OPTIMIZER_BYTES = {"adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adamw_torch": 8.0, "adafactor": 0.1}
+"""States of one trained weight, in memory and in a checkpoint."""
+
+ADAPTER_BYTES = 8
+"""A trained weight and its gradient, each in 32 bit."""
+
+KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
+"""Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
+WORKING_INNER = 3.6
+"""What the layer at work holds beside them, in inner widths of 2 bytes a token."""
+LOGITS_MOST_BYTES = 280_000_000
+"""Unsloth computes the loss in chunks: the logits of a batch are never all there."""
+
+CONTEXT_BYTES = 1_400_000_000
+"""CUDA's context, compiled kernels and the allocator's slack: seen from outside (NVML) beside torch's own peak."""
+LIBRARIES_BYTES, LIBRARIES_GPU_BYTES = 950_000_000, 2_400_000_000
+"""Resident memory of a trainer before any weight, on a CPU and beside a card."""
+
+TOKENIZER_BYTES = 34_000_000
+EXPORT_TOKENIZER_BYTES = 21_000_000
+CHECKPOINTS_AT_ONCE = 4
+"""Two are kept, and the best; the next is written before one of them goes."""
+ROW_TOKEN_BYTES = 8
+
+H100_FLOPS = 150e12
+"""What of the card's rate short rows reach."""
+LAYER_S = 0.010
+"""A layer's forward and backward pass however few tokens: starting kernels takes so long."""
+CORE_FLOPS = 105e9
+CPU_BATCH_S = 0.15
+UNKNOWN_SPEED = 0.2
+EVALUATION_SHARE = 1 / 3
+"""Of a training token's time: no backward pass."""
+
+LOAD_S, LOAD_GPU_S, COMPILE_S = 18.0, 45.0, 60.0
+"""Libraries, base and exports; on a card also its kernels, with caches that are half warm."""
+LOAD_BYTES_PER_S = 400e6
+MERGE_BYTES_PER_S = 150e6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training with every `auto` decided. Tokens are of a row, as it is cut; `longest` is the longest one's."""
+
+    steps: int
+    batch: int
+    accumulation: int
+    mean_tokens: float
+    longest_tokens: float
+    rank: int
+    modules: str | list[str]
+    precision: str
+    checkpointing: bool
+    optimizer: str
+    on_gpu: bool
+    train_rows: int = 0
+    eval_rows: int = 0
+    evaluations: int = 0
+    merged: bool = False
+
+    @property
+    def batch_tokens(self) -> float:
+        """Of one batch on average."""
+        return self.batch * self.mean_tokens
+
+    @property
+    def peak_tokens(self) -> float:
+        """Of the largest batch: long rows seldom come together."""
+        return self.batch * min(self.longest_tokens, 3 * self.mean_tokens)
+
+    def with_batch(self, batch: int) -> "Plan":
+        """The same effective batch in parts."""
+        return replace(self, batch=batch, accumulation=self.batch * self.accumulation // batch)
+
+
+def weights_bytes(shape: Shape, precision: str) -> float:
+    rest = max(0, shape.parameters - shape.linear_parameters)
+    return shape.linear_parameters * LINEAR_BYTES[precision] + rest * 2
+
+
+def trained_bytes(shape: Shape, plan: Plan) -> float:
+    """The adapter with its gradients and the optimizer's states."""
+    return shape.lora_parameters(plan.rank, plan.modules) * (ADAPTER_BYTES + OPTIMIZER_BYTES[plan.optimizer])
+
+
+def activation_bytes(shape: Shape, plan: Plan) -> float:
+    kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
+    a_token = 2 * WORKING_INNER * shape.inner + (0 if plan.checkpointing else kept)
+    return plan.peak_tokens * a_token
+
+
+def peak_bytes(shape: Shape, plan: Plan) -> float:
+    """What a trainer allocates at most: on a card what torch counts, on a CPU its resident memory."""
+    logits = plan.peak_tokens * shape.vocabulary * 2
+    found = weights_bytes(shape, plan.precision) + trained_bytes(shape, plan) + activation_bytes(shape, plan)
+    if not plan.on_gpu:
+        return LIBRARIES_BYTES + found + 2 * logits
+    unpacked = 0 if plan.precision == "16bit" else 2 * shape.hidden * shape.inner
+    return found + unpacked + min(logits, LOGITS_MOST_BYTES)
+
+
+def checkpoint_bytes(shape: Shape, plan: Plan) -> float:
+    adapter = shape.lora_parameters(plan.rank, plan.modules)
+    return adapter * (4 + OPTIMIZER_BYTES[plan.optimizer]) + TOKENIZER_BYTES
+
+
+def disk_bytes(shape: Shape, plan: Plan, saves: int) -> float:
+    """What a job leaves at its fullest moment: checkpoints, tokenised rows, exports."""
+    kept = min(CHECKPOINTS_AT_ONCE, saves) * checkpoint_bytes(shape, plan)
+    rows = (plan.train_rows + plan.eval_rows) * plan.mean_tokens * ROW_TOKEN_BYTES
+    adapter = shape.lora_parameters(plan.rank, plan.modules) * 4 + EXPORT_TOKENIZER_BYTES
+    merged = shape.parameters * 2 + EXPORT_TOKENIZER_BYTES if plan.merged else 0
+    return kept + rows + adapter + merged
+
+
+def flops_a_token(shape: Shape, plan: Plan) -> float:
+    """Forward and the gradient of activations, 2 operations a weight each; once more forward with checkpointing.
+
+    The frozen weights need no gradient of their own.
+    """
+    weights = shape.linear_parameters + shape.vocabulary * shape.hidden
+    return (6 if plan.checkpointing else 4) * weights
+
+
+def step_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
+    """Seconds of one step: each batch has a fixed part and one by its tokens."""
+    work = plan.batch_tokens * flops_a_token(shape, plan)
+    if not plan.on_gpu:
+        batch_s = CPU_BATCH_S + work / (CORE_FLOPS * min(cores, 32))
+    else:
+        slower = 1.3 if plan.precision != "16bit" else 1.0
+        batch_s = shape.layers * LAYER_S * slower + work / (H100_FLOPS * speed(device))
+    return plan.accumulation * batch_s
+
+
+def evaluations_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
+    """Seconds of all evaluations together."""
+    if not plan.evaluations or not plan.eval_rows:
+        return 0.0
+    batches = plan.eval_rows / plan.batch
+    return plan.evaluations * batches * EVALUATION_SHARE * step_s(shape, plan, device, cores) / plan.accumulation
+
+
+def overhead_s(shape: Shape, plan: Plan) -> float:
+    """Seconds beside steps and evaluations: loading, compiling, saving, exporting."""
+    weights = shape.parameters * 2
+    fixed = LOAD_GPU_S + COMPILE_S if plan.on_gpu else LOAD_S
+    return fixed + weights / LOAD_BYTES_PER_S + (weights / MERGE_BYTES_PER_S if plan.merged else 0)
+
+
+def speed(device: str) -> float:
+    """How fast a card is, an H100 being 1."""
+    known: dict[str, float] = catalogue()["speed"]
+    key = max((name for name in known if name.lower() in device.lower()), key=len, default=None)
+    return known[key] if key else UNKNOWN_SPEED

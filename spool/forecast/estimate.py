@@ -1,0 +1,263 @@
+"""What a job will take: steps, time, memory and disk, and whether that fits this machine.
+
+Formulas (costs.py) are corrected by what this server's own finished jobs took (history.py, learned.py). Nothing is
+loaded, and half a spec is enough to say half of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from spool.forecast import costs, fitting, history, learned, machine, rows, shapes, steps
+from spool.forecast.costs import Plan
+from spool.forecast.history import Past
+from spool.forecast.machine import Machine
+from spool.forecast.rows import Rows
+from spool.forecast.shapes import Shape
+from spool.protocol import settings
+from spool.protocol.errors import FinetunerError, Problem
+from spool.protocol.home import Home
+from spool.protocol.resolve import HUB_ID, Places
+from spool.protocol.spec import Data, Eval, Group, Limits, Lora, Train, batches
+
+GroupT = TypeVar("GroupT", bound=Group)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Each number is None where it cannot be told; `reasons` then say why, in words.
+
+    `gpu_bytes` is what the card must have free (None on a CPU), `memory_bytes` the trainer's resident memory,
+    `disk_bytes` the most that the job takes at once. `low_s` and `high_s` are the range that the time lies in.
+    """
+
+    seconds: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    steps: int | None = None
+    gpu_bytes: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    problems: tuple[Problem, ...] = ()
+    learned_from: int = 0
+    """Finished jobs that the time was learned from; 0 is a guess by formula."""
+    reasons: tuple[str, ...] = ()
+    fits_with: Mapping[str, Any] = field(default_factory=dict)
+    """JSON pointer -> value with which it would fit, where it does not."""
+    step_s: float | None = None
+
+
+def estimate(home: Home, spec: dict[str, Any], *, machine: Machine | None = None, run: Path | None = None) -> Estimate:
+    """What the job of a spec will take here. A spec that is half filled in, or wrong, is answered as far as it goes.
+
+    Args:
+        run: the job's folder under runs/ where it is accepted already: its check has counted its rows.
+    """
+    if spec.get("kind", "train") != "train":
+        took = history.wall_s(home, str(spec["kind"])) if isinstance(spec["kind"], str) else None
+        return Estimate(took, reasons=() if took else ("how long its answers get is not known before.",))
+    asked = Asked.of(spec)
+    here = machine or _look(home)
+    places = _places(home)
+    shape, folder = _shape(home, places, spec.get("model"))
+    counted = _rows(home, places, spec.get("dataset"), asked.data, folder, run)
+    reasons = _unknown(spec, shape, counted)
+    if counted is None:
+        total = asked.train.max_steps
+        return Estimate(steps=total, reasons=tuple(reasons))
+    plan = plan_of(asked, counted, shape, here)
+    if plan is None:
+        reasons.append("batch_size or gradient_accumulation does not divide the effective batch.")
+        return Estimate(reasons=tuple(reasons))
+    if shape is None:
+        return Estimate(steps=plan.steps, reasons=tuple(reasons))
+    return _whole(Job(shape, plan, asked, folder is None, here), history.of(home), reasons, counted)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The groups of a spec, with the default in place of what is wrong or missing."""
+
+    lora: Lora
+    train: Train
+    data: Data
+    evaluation: Eval
+    limits: Limits
+    precision: str
+    merged: bool
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> "Asked":
+        precision, export = spec.get("precision", "auto"), spec.get("export")
+        return cls(
+            _lenient(Lora, spec.get("lora")),
+            _lenient(Train, spec.get("train")),
+            _lenient(Data, spec.get("data")),
+            _lenient(Eval, spec.get("eval")),
+            _lenient(Limits, spec.get("limits")),
+            precision if precision in ("4bit", "8bit", "16bit") else "auto",
+            isinstance(export, list) and "merged" in export,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides what a training takes."""
+
+    shape: Shape
+    plan: Plan
+    asked: Asked
+    fetched: bool
+    """Its base must come from the hub first."""
+    machine: Machine
+
+
+def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> Plan | None:
+    """The training with every `auto` decided as the trainer will decide it; None where the batches do not divide."""
+    on_gpu = here.gpu is not None
+    try:
+        batch, accumulation = batches(asked.train)
+    except ValueError:
+        return None
+    total = steps.total(asked.train, counted.train, batch, accumulation)
+    limit = None if asked.data.max_length == "auto" else asked.data.max_length
+    cut = counted.cut(limit)
+    every = steps.evaluate_every(asked.evaluation, total)
+    room = here.gpu_bytes if here.gpu_bytes is not None else 1 << 62
+    return Plan(
+        total,
+        batch,
+        accumulation,
+        cut.mean_tokens,
+        cut.longest_tokens,
+        asked.lora.rank,
+        asked.lora.target_modules,
+        steps.precision(asked.precision, shape.parameters if shape else 0, on_gpu, room),
+        steps.checkpointing(asked.train, on_gpu),
+        steps.optimizer(asked.train, on_gpu),
+        on_gpu,
+        counted.train,
+        counted.evaluated,
+        total // every if counted.evaluated else 0,
+        asked.merged,
+    )
+
+
+def _whole(job: Job, past: list[Past], reasons: list[str], counted: Rows) -> Estimate:
+    shape, plan, here = job.shape, job.plan, job.machine
+    device, cores = here.device, here.cores
+    a_step, around = (
+        learned.step(shape, plan, past, device, cores),
+        learned.overhead(shape, plan, past, device, cores),
+    )
+    step_s = costs.step_s(shape, plan, device, cores)
+    busy = plan.steps * step_s + costs.evaluations_s(shape, plan, device, cores)
+    beside = costs.overhead_s(shape, plan)
+    seconds, low, high = (
+        busy * getattr(a_step, name) + beside * getattr(around, name) for name in ("middle", "low", "high")
+    )
+    vague = {"prepared": 1.0, "counted": 1.0, "characters": 1.3, "size": 1.8}[counted.known]
+    low, high = low / vague, high * vague
+    most = job.asked.limits.max_hours
+    if most and seconds > most * 3600:
+        reasons.append(f"limits.max_hours ends it after {most:g} hours.")
+        seconds, high = most * 3600, min(high, most * 3600 * 1.05)
+        low = min(low, seconds)
+    if a_step.jobs == 0:
+        reasons.append("no finished job on this machine to learn from: the time is a guess.")
+    if counted.known in ("characters", "size"):
+        reasons.append("the rows' tokens are guessed from the file: open it on the Data page to count them.")
+    needed = fitting.Need.of(shape, plan, past, device)
+    disk = int(costs.disk_bytes(shape, plan, max(1, plan.steps // steps.save_every(job.asked.train, plan.steps))))
+    if job.fetched:
+        disk += shape.parameters * 2
+        reasons.append("the base is not on this server: fetching it comes on top, by the speed of the network.")
+    problems, fits_with = fitting.judge(shape, plan, past, here, disk, job.asked.limits.min_free_gb)
+    return Estimate(
+        round(seconds, 1),
+        round(low, 1),
+        round(high, 1),
+        plan.steps,
+        needed.gpu_bytes,
+        needed.memory_bytes,
+        disk,
+        tuple(problems),
+        a_step.jobs,
+        tuple(reasons),
+        fits_with,
+        step_s * a_step.middle,
+    )
+
+
+def _lenient(group: type[GroupT], values: Any) -> GroupT:
+    """The group with those of its values that can be used."""
+    if not isinstance(values, dict):
+        return group()
+    known = {name: value for name, value in values.items() if name in group.model_fields}
+    try:
+        return group.model_validate(known)
+    except ValidationError as error:
+        wrong = {each["loc"][0] for each in error.errors(include_url=False)}
+        return group.model_validate({name: value for name, value in known.items() if name not in wrong})
+
+
+def _look(home: Home) -> Machine:
+    return machine.look(home)
+
+
+def _places(home: Home) -> Places:
+    started_in = Path.cwd()
+    try:
+        options = settings.load(home)
+    except FinetunerError:
+        options = settings.Settings()
+    return Places(home, started_in, settings.roots(options, home, started_in))
+
+
+def _shape(home: Home, places: Places, model: Any) -> tuple[Shape | None, Path | None]:
+    """(its shape, its folder); no folder where it must be fetched, or nobody knows it."""
+    if not isinstance(model, str) or not model:
+        return None, None
+    try:
+        folder = places.model(model).folder
+    except (FinetunerError, OSError):
+        return None, None
+    folder = folder or shapes.fetched(home, model)
+    return shapes.of(home, model, folder), folder
+
+
+def _rows(
+    home: Home, places: Places, dataset: Any, data: Data, model_folder: Path | None, run: Path | None
+) -> Rows | None:
+    found = rows.prepared(run / "data") if run else None
+    if found is None and isinstance(dataset, str) and dataset:
+        found = rows.of(home, places, dataset, data, model_folder)
+    return found
+
+
+def _unknown(spec: Mapping[str, Any], shape: Shape | None, counted: Rows | None) -> list[str]:
+    """What cannot be told, in words."""
+    said = []
+    model, dataset = spec.get("model"), spec.get("dataset")
+    if not model:
+        said.append("no base model is chosen.")
+    elif shape is None:
+        away = isinstance(model, str) and HUB_ID.fullmatch(model) is not None
+        said.append(
+            "this base is not on this server, and its name is none of Gemma's: its size is not known."
+            if away
+            else "the base model's config.json cannot be found or read."
+        )
+    if not dataset:
+        said.append("no dataset is chosen.")
+    elif counted is None:
+        away = isinstance(dataset, str) and dataset.startswith("hf:")
+        said.append(
+            "the dataset is on the hub: its rows are counted when the job is checked."
+            if away
+            else "nothing is known of the dataset's rows yet: open it on the Data page."
+        )
+    return said

@@ -1,0 +1,165 @@
+"""The shape of a base model: what its config.json says, or for one that is not here what is known of its name."""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from spool.protocol.home import Home
+
+FIELDS = {
+    "hidden": "hidden_size",
+    "inner": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "vocabulary": "vocab_size",
+}
+LARGEST_CONFIG_BYTES = 1_000_000
+LARGEST_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Gemma's dimensions. `parameters` are all of its weights, each counted once."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    parameters: int
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """Name -> (inputs, outputs) of a layer's linear modules."""
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, query),
+            "k_proj": (self.hidden, key),
+            "v_proj": (self.hidden, key),
+            "o_proj": (query, self.hidden),
+            "gate_proj": (self.hidden, self.inner),
+            "up_proj": (self.hidden, self.inner),
+            "down_proj": (self.inner, self.hidden),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the layers: those that 4 and 8 bit make smaller."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears.values())
+
+    def lora_parameters(self, rank: int, modules: str | list[str]) -> int:
+        """Weights of an adapter: rank times (inputs + outputs) of each module that gets one."""
+        linears = self.linears
+        named = [linears[name] for name in modules if name in linears] if isinstance(modules, list) else []
+        return self.layers * rank * sum(inputs + outputs for inputs, outputs in named or linears.values())
+
+
+def of(home: Home, reference: str, folder: Path | None) -> Shape | None:
+    """The shape of a base: from its folder, from a copy in the hub's cache, else from its name; None where unknown."""
+    for place in filter(None, (folder, fetched(home, reference))):
+        found = _of_folder(str(place), _stamp(place / "config.json"))
+        if found is not None:
+            return found
+    return named(reference)
+
+
+def fetched(home: Home, reference: str) -> Path | None:
+    """Where a hub model lies that was fetched before."""
+    if reference.count("/") != 1 or ".." in reference:
+        return None
+    snapshots = home.cache / "hub" / f"models--{reference.replace('/', '--')}" / "snapshots"
+    try:
+        return next((folder for folder in sorted(snapshots.iterdir()) if (folder / "config.json").is_file()), None)
+    except OSError:
+        return None
+
+
+def named(reference: str) -> Shape | None:
+    """The shape that a model of this name has in the catalogue."""
+    name = reference.rpartition("/")[2].lower()
+    key = max((key for key in catalogue()["shape"] if name.startswith(key)), key=len, default=None)
+    return _whole(catalogue()["shape"][key]) if key else None
+
+
+@cache
+def catalogue() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
+
+
+def count_parameters(path: Path) -> int:
+    """From the header of a safetensors file (https://huggingface.co/docs/safetensors), without reading weights.
+
+    Raises:
+        ValueError: it has no such header.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= LARGEST_HEADER_BYTES:
+            raise ValueError(f"{path} is no safetensors file")
+        header = json.loads(file.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+@lru_cache(maxsize=64)
+def _of_folder(folder: str, stamp: float) -> Shape | None:
+    """`stamp` makes a changed folder another one."""
+    path = Path(folder, "config.json")
+    try:
+        if path.stat().st_size > LARGEST_CONFIG_BYTES:
+            return None
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    text = config.get("text_config")
+    config = {**config, **(text if isinstance(text, dict) else {})}
+    found = _whole({name: _number(config.get(theirs)) for name, theirs in FIELDS.items()})
+    counted = _counted(Path(folder))
+    if found is None:
+        return None
+    return Shape(**{**vars(found), "parameters": counted or found.parameters})
+
+
+def _number(value: Any) -> Any:
+    """Gemma 3n lists the inner width of each layer."""
+    if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
+        return max(value)
+    return value
+
+
+def _whole(values: Mapping[str, Any]) -> Shape | None:
+    """From its fields; `parameters` are added up where they are not given. None where a field is missing."""
+    numbers = {name: values.get(name) for name in FIELDS}
+    if numbers["head_dim"] is None and numbers["hidden"] and numbers["heads"]:
+        numbers["head_dim"] = numbers["hidden"] // numbers["heads"]
+    if not all(isinstance(number, int) and 0 < number < 10**8 for number in numbers.values()):
+        return None
+    bare = Shape(**numbers, parameters=0)  # type: ignore[arg-type]
+    counted = bare.linear_parameters + bare.vocabulary * bare.hidden + 4 * bare.layers * bare.hidden
+    return Shape(**{**vars(bare), "parameters": values.get("parameters") or counted})
+
+
+def _counted(folder: Path) -> int:
+    """Parameters in the folder's weights, 0 where they cannot be counted."""
+    try:
+        return sum(map(count_parameters, sorted(folder.glob("*.safetensors"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
+def _stamp(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
