@@ -92,7 +92,13 @@ def test_a_card_is_remembered(home: Home) -> None:
     asked = Card(home, StubGpu(card()))
     assert asked.fault() is None
     before = home.card_json.stat()
-    assert durable.read_json(home.card_json) == {"v": 1, "uuid": "GPU-1", "name": "NVIDIA H100", "count": 2, "mem_total_bytes": 80 * GB}
+    assert durable.read_json(home.card_json) == {
+        "v": 1,
+        "uuid": "GPU-1",
+        "name": "NVIDIA H100",
+        "count": 2,
+        "mem_total_bytes": 80 * GB,
+    }
     assert asked.fault() is None
     assert home.card_json.stat() == before
 
