@@ -1,17 +1,23 @@
 """Orders that people leave in control/: empty files, named for what they ask.
 
-cancel-ID, hold-ID, release-ID and top-ID are carried out and removed, delete-ID too (runner/removal.py). `hold` and
-`drain` are themselves the state: while one lies there no job starts. `release` takes both away; a drain also ends with
-the runner that drained, as what is started again is meant to work.
+cancel-ID, hold-ID, release-ID, top-ID, up-ID, down-ID and priorityN-ID (N from 0 to 9) are carried out in the order in
+which they were given, and removed; delete-ID too (runner/removal.py). `hold` and `drain` are themselves the state:
+while one lies there no job starts. `release` takes both away; a drain also ends with the runner that drained, as what
+is started again is meant to work.
 """
 
-import os
 from collections.abc import Callable
 
+from runner import place
 from runner.removal import Removal
+from spool.protocol import dropbox
 from spool.protocol.home import Home, State
 from spool.protocol.states import Token, Tokens, is_final
-from spool.protocol.ulid import is_ulid
+
+MANY = 8
+"""From so many orders on the folders are listed once for all of them."""
+
+MOVES = {"top": place.top, "up": place.up, "down": place.down}
 
 
 class Orders:
@@ -28,6 +34,7 @@ class Orders:
         self.removal = Removal(home)
         self.held = False
         self.draining = False
+        self._at: dict[str, tuple[State, Token]] = {}
 
     def begin(self) -> None:
         """Once, at the runner's start."""
@@ -35,34 +42,44 @@ class Orders:
 
     def look(self) -> None:
         """Carries out what can be. An order that must wait (its job is being accepted or checked) stays."""
-        names = set(os.listdir(self.home.control))
+        given = dropbox.orders(self.home)
+        names = {order.name for order in given}
         if "release" in names:
             for path in (self.home.hold, self.home.drain, self.home.control / "release"):
                 path.unlink(missing_ok=True)
             names -= {"hold", "drain"}
         self.held, self.draining = "hold" in names, "drain" in names
-        names -= self.removal.look(names)
-        for name in sorted(names):
-            verb, _, job_id = name.partition("-")
-            if is_ulid(job_id) and self._obey(verb, job_id):
-                (self.home.control / name).unlink(missing_ok=True)
+        removed = self.removal.look(names)
+        concerned = [order for order in given if order.job_id and order.name not in removed]
+        self._at = self._everywhere() if len(concerned) > MANY else {}
+        for order in concerned:
+            if self._obey(order.verb, order.job_id, order.level):
+                (self.home.control / order.name).unlink(missing_ok=True)
 
-    def _obey(self, verb: str, job_id: str) -> bool:
+    def _everywhere(self) -> dict[str, tuple[State, Token]]:
+        return {token.job_id: (state, token) for state in State for token in self.tokens.list(state)}
+
+    def _find(self, job_id: str) -> tuple[State, Token] | None:
+        known = self._at.get(job_id)
+        return known if known and self.tokens.path(*known).exists() else self.tokens.find(job_id)
+
+    def _obey(self, verb: str, job_id: str, level: int | None) -> bool:
         """True when the order is carried out, or came to nothing; False while it must wait."""
-        found = self.tokens.find(job_id)
+        found = self._find(job_id)
         if found is None:
             return not any((f / f"{job_id}.json").exists() for f in (self.home.incoming, self.home.accepting))
         state, token = found
         if verb == "cancel":
             return is_final(state) or self.cancel(state, token)
-        if state is State.CHECKING:
+        if verb == "priority" and level is not None and state in (*place.WAITING, State.HELD):
+            if level != token.priority:
+                self.tokens.reorder(token, state, level, token.sequence)
+        elif verb in MOVES and state in place.WAITING:
+            MOVES[verb](self.tokens, job_id)
+        elif state is State.CHECKING:
             return False
-        if verb == "hold" and state is State.QUEUED:
+        elif verb == "hold" and state is State.QUEUED:
             self.tokens.move(token, State.QUEUED, State.HELD)
         elif verb == "release" and state is State.HELD:
             self.tokens.move(token, State.HELD, State.QUEUED)
-        elif verb == "top" and state is State.QUEUED:
-            queue = self.tokens.list(State.QUEUED)
-            first = min((t.sequence for t in queue if t.priority == 0), default=token.sequence)
-            self.tokens.reorder(token, State.QUEUED, 0, max(0, first - 1))
         return True

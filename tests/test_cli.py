@@ -26,8 +26,9 @@ from spool.protocol.ulid import is_ulid, mint
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "spool.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-ORDERS = ["cancel", "hold", "release", "top"]
-VERBS = ["submit", "jobs", "show", *ORDERS, "drain", "retry", "delete", "note", "logs", "check", "schema", "doctor"]
+ORDERS = ["cancel", "hold", "release", "top", "up", "down"]
+VERBS = ["submit", "jobs", "show", *ORDERS, "priority", "drain", "retry", "delete", "note", "logs", "check", "schema"]
+VERBS += ["doctor"]
 
 
 def finetuner(home: Home, *arguments: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -264,7 +265,7 @@ def test_text_of_users_cannot_steer_the_terminal(home: Home) -> None:
 # --- orders and retry
 
 
-@pytest.mark.parametrize("verb", ["cancel", "hold", "release", "top"])
+@pytest.mark.parametrize("verb", ORDERS)
 def test_orders(home: Home, ids: dict[str, str], verb: str) -> None:
     state = "held" if verb == "release" else "queued"
     done = finetuner(home, verb, ids[state])
@@ -276,6 +277,17 @@ def test_orders(home: Home, ids: dict[str, str], verb: str) -> None:
     again = finetuner(home, verb, ids[state], "--json")
     assert json.loads(again.stdout)["id"] == ids[state]
     assert "No runner" not in again.stderr
+
+
+def test_priority(home: Home, ids: dict[str, str]) -> None:
+    done = finetuner(home, "priority", ids["held"], "0")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "will have priority 0" in done.stderr
+    assert os.listdir(home.control) == [f"priority0-{ids['held']}"]
+    assert finetuner(home, "priority", ids["held"], "10").returncode == 2
+    assert finetuner(home, "priority", ids["running"], "1").returncode == 1
+    told = json.loads(finetuner(home, "priority", ids["queued"], "9", "--json").stdout)
+    assert (told["id"], told["priority"]) == (ids["queued"], 5)
 
 
 def test_orders_of_which_nothing_can_come(home: Home, ids: dict[str, str]) -> None:

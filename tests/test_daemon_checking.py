@@ -128,15 +128,14 @@ def test_the_word_of_a_dead_runners_check_is_heard(home: Home, make_runner: Call
     assert checks(home, job_id) == 1
 
 
-def test_orders_for_a_checking_job_are_carried_out_once_it_is_queued(home: Home, stub_runner: Runner) -> None:
+def test_a_checking_job_is_moved_at_once_and_held_once_it_is_queued(home: Home, stub_runner: Runner) -> None:
     """Nothing else runs: were the order not obeyed first, the job would start as soon as it is queued."""
     job_id = drop(home, "check slow")
     wait_for(lambda: checks(home, job_id))
     dropbox.control(home, "hold", job_id)
     dropbox.control(home, "top", job_id)
-    time.sleep(0.5)
-    assert stub_runner.job(job_id).state == "checking"
-    assert len(os.listdir(home.control)) == 2
+    wait_for(lambda: os.listdir(home.control) == [f"hold-{job_id}"])
+    assert (stub_runner.job(job_id).state, stub_runner.job(job_id).priority) == ("checking", 0)
     let_go(home, job_id)
     assert stub_runner.wait(job_id, "held", "running", "done").state == "held"
     wait_for(lambda: os.listdir(home.control) == [])

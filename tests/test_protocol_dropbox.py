@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_protocol_jobs import SPEC, accept, stage
@@ -39,24 +40,25 @@ def test_submitted_knows_the_job_of_a_submission_id(home: Home) -> None:
 
 
 ALLOWED = {
-    "checking": {"cancel", "hold", "top"},
-    "queued": {"cancel", "hold", "top"},
+    "checking": {"cancel", "hold", "top", "up", "down", "priority"},
+    "queued": {"cancel", "hold", "top", "up", "down", "priority"},
     "running": {"cancel"},
-    "held": {"cancel", "release"},
-    "incoming": {"cancel", "hold", "top"},
+    "held": {"cancel", "release", "priority"},
+    "incoming": {"cancel", "hold", "top", "up", "down", "priority"},
 }
 
 
 @pytest.mark.parametrize("verb", list(dropbox.VERBS))
 def test_orders_are_empty_files_and_only_where_something_can_come_of_them(home: Home, verb: str) -> None:
+    level = 3 if verb == "priority" else None
     for state, job_id in stage(home).items():
-        path = home.control / f"{verb}-{job_id}"
+        path = home.control / f"{verb}{level or ''}-{job_id}"
         if verb in ALLOWED.get(state, set()):
-            dropbox.control(home, verb, job_id)
+            dropbox.control(home, verb, job_id, level)
             assert path.read_bytes() == b""
         else:
             with pytest.raises(FinetunerError) as caught:
-                dropbox.control(home, verb, job_id)
+                dropbox.control(home, verb, job_id, level)
             assert caught.value.code == ("wrong_state" if state in ALLOWED else "already_ended")
             assert job_id in caught.value.message
             assert not path.exists()
@@ -66,10 +68,37 @@ def test_orders_are_empty_files_and_only_where_something_can_come_of_them(home: 
 def test_no_order_for_what_is_no_job(home: Home, name: str) -> None:
     for verb in dropbox.VERBS:
         with pytest.raises(NotFound):
-            dropbox.control(home, verb, name)
+            dropbox.control(home, verb, name, 3 if verb == "priority" else None)
     with pytest.raises(NotFound):
         dropbox.retry(home, name)
     assert os.listdir(home.control) == []
+
+
+@pytest.mark.parametrize(("verb", "level"), [("priority", None), ("priority", 10), ("priority", -1), ("top", 3)])
+def test_a_priority_is_from_0_to_9_and_only_asked_for_where_it_is_meant(home: Home, verb: str, level: Any) -> None:
+    job_id = accept(home, State.QUEUED)
+    with pytest.raises(FinetunerError, match="no priority"):
+        dropbox.control(home, verb, job_id, level)
+    assert os.listdir(home.control) == []
+
+
+def test_what_has_been_asked_is_listed_in_the_order_of_asking(home: Home) -> None:
+    first, second = accept(home, State.QUEUED), accept(home, State.QUEUED)
+    dropbox.control(home, "top", second)
+    dropbox.control(home, "priority", first, 0)
+    dropbox.queue(home, "hold")
+    dropbox.control(home, "hold", first)
+    (home.control / "note to self").touch()
+    for age, name in enumerate([f"hold-{first}", "hold", f"priority0-{first}", f"top-{second}", "note to self"]):
+        os.utime(home.control / name, (1000 - age,) * 2)
+    assert dropbox.orders(home) == [
+        ("note to self", "note to self", "", None),
+        (f"top-{second}", "top", second, None),
+        (f"priority0-{first}", "priority", first, 0),
+        ("hold", "hold", "", None),
+        (f"hold-{first}", "hold", first, None),
+    ]
+    assert dropbox.orders(Home(home.root / "nothing")) == []
 
 
 def test_retry_drops_the_spec_as_it_was_dropped(home: Home) -> None:

@@ -1,4 +1,4 @@
-"""`finetuner cancel`, `hold`, `release` and `top`: orders that the runner carries out at its next look."""
+"""`finetuner cancel`, `hold`, `release`, `top`, `up` and `down`: what the runner is asked to do."""
 
 import argparse
 
@@ -12,6 +12,8 @@ DONE = {
     "hold": "will be held",
     "release": "will be released",
     "top": "will go to the front of the queue",
+    "up": "will go one place up in the queue",
+    "down": "will go one place down in the queue",
 }
 QUEUE = {
     "hold": "The queue is held: no job starts, also after a restart, until `finetuner release`.",

@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         ("cancel", "stop a job, or take it out of the queue"),
         ("hold", "keep a queued job, or the whole queue, from starting"),
         ("release", "put a held job back into the queue, or let the queue go on"),
-        ("top", "move a queued job to the front"),
+        ("top", "move a waiting job to the front"),
+        ("up", "move a waiting job one place up"),
+        ("down", "move a waiting job one place down"),
     ):
         order = verb(name, words, "control")
         whole = name in ("hold", "release")
@@ -58,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
         order.add_argument(
             "id", metavar="ID", nargs="?" if whole else None, help=f"the job's id, or a unique beginning of it{more}"
         )
+    priority = verb("priority", "give a waiting job another priority")
+    priority.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    priority.add_argument("priority", metavar="N", type=int, choices=range(10), help="0 (first) to 9 (last)")
     drain = verb("drain", "finish the running job and start no other, until the runner is restarted or released")
     drain.add_argument("--wait", action="store_true", help="return when nothing runs any more")
     retry = verb("retry", "run an ended job again, as a new job")

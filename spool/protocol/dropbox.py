@@ -1,7 +1,10 @@
 """The two doors into the runner: specs into incoming/, empty files into control/. Works with no runner alive."""
 
 import json
-from typing import Any
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from spool.protocol import durable, jobs
 from spool.protocol.errors import FinetunerError, NotFound
@@ -13,8 +16,24 @@ VERBS = {
     "hold": ("checking", "queued"),
     "release": ("held",),
     "top": ("checking", "queued"),
+    "up": ("checking", "queued"),
+    "down": ("checking", "queued"),
+    "priority": ("checking", "queued", "held"),
 }
-"""Which job may be asked what. The runner cancels as soon as it has accepted the job; the rest waits for its check."""
+"""Which job may be asked what. The runner does it as soon as it has accepted the job; only hold waits for its check."""
+
+PRIORITIES = range(10)
+
+_ORDER = re.compile(r"([a-z]+)([0-9]?)-([0-7][0-9A-HJKMNP-TV-Z]{25})")
+
+
+class Order(NamedTuple):
+    """A file in control/. Orders to the whole queue have no `job_id`; `level` is the priority that is asked for."""
+
+    name: str
+    verb: str
+    job_id: str = ""
+    level: int | None = None
 
 
 def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None, by: str | None = None) -> str:
@@ -46,13 +65,15 @@ def submitted(home: Home, submission_id: str) -> str | None:
         return None
 
 
-def control(home: Home, verb: str, job_id: str) -> None:
-    """Asks the runner to cancel, hold, release or top a job.
+def control(home: Home, verb: str, job_id: str, level: int | None = None) -> None:
+    """Asks the runner for one of VERBS; `level` is the priority, 0 (first) to 9, that a job shall have.
 
     Raises:
         NotFound: no such job.
         FinetunerError: the job has ended, or nothing can come of it in the job's state.
     """
+    if (verb == "priority") != (level in PRIORITIES):
+        raise FinetunerError(f"{level} is no priority.", "It is a whole number from 0 (first) to 9.", "bad_value")
     job = jobs.get_job(home, job_id)
     if job.ended:
         raise FinetunerError(f"job {job_id} has ended ({job.state}).", "Nothing is left to do.", "already_ended")
@@ -60,13 +81,34 @@ def control(home: Home, verb: str, job_id: str) -> None:
         hint = f"Only a {' or '.join(VERBS[verb])} job can be asked that."
         raise FinetunerError(f"cannot {verb} job {job_id}: it is {job.state}.", hint, "wrong_state")
     home.create()
-    _order(home, f"{verb}-{job_id}")
+    _order(home, f"{verb}{'' if level is None else level}-{job_id}")
 
 
 def queue(home: Home, verb: str) -> None:
     """Asks the runner to hold the whole queue, to drain (finish the job, start no other), or to release both."""
     home.create()
     _order(home, verb)
+
+
+def orders(home: Home) -> list[Order]:
+    """What has been asked of the runner and not been carried out yet, in the order in which it was asked."""
+    found = []
+    try:
+        for name in os.listdir(home.control):
+            match = _ORDER.fullmatch(name)
+            level = int(match[2]) if match and match[2] else None
+            order = Order(name, match[1], match[3], level) if match else Order(name, name)
+            found.append((_given_at(home.control / name), order))
+    except FileNotFoundError:
+        return []
+    return [order for _, order in sorted(found)]
+
+
+def _given_at(path: Path) -> int:
+    try:
+        return path.lstat().st_mtime_ns
+    except FileNotFoundError:  # just carried out
+        return 0
 
 
 def _order(home: Home, name: str) -> None:
