@@ -1,102 +1,222 @@
 """The charts of a run, in Altair. Nothing in a chart but its data follows the run, so that a refresh keeps the view.
 
 Colours come from the theme's palette by the order of SERIES. Every view and parameter has a fixed name: a counted
-name would make each refresh a new chart.
+name would make each refresh a new chart. What is marked has a shape and a word of its own, never only a colour.
 """
+
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-SERIES = ["training", "evaluation"]
+from pages.parts.marks import KINDS
+from pages.parts.texts import t
+
+SERIES = ["training", "evaluation", "third", "fourth", "alert", "quiet"]
+"""Names for the palette's colours, so that marks have one of their own in both themes."""
+
+ALERTS = ("not_finite", "diverged", "stalled")
+AXIS_FORMATS = {"step": "~s", "epoch": ".2~f", "tokens": ".3~s"}
+SECONDS = (
+    "datum.value >= 5400 ? format(datum.value / 3600, '.2~f') + ' h' : "
+    "datum.value >= 90 ? format(datum.value / 60, '.2~f') + ' min' : format(datum.value, '.2~f') + ' s'"
+)
+ZOOM_ON = "wheel![event.ctrlKey || event.metaKey]"
+"""A bare wheel scrolls the page; a pinch on a touch pad arrives as a wheel with Ctrl."""
+
+STRIP_HEIGHT = 62
 
 
-def loss(losses: pd.DataFrame, total_steps: int | None, height: int = 300) -> alt.LayerChart:
-    """Training loss (each step faint, its trend strong) and eval loss over the steps."""
+def loss(
+    table: pd.DataFrame, axis: str = "step", total_steps: int | None = None, log: bool = False, height: int = 340
+) -> alt.LayerChart:
+    """Training loss (each step faint, its trend strong), eval loss, and what is marked, along an axis.
+
+    Args:
+        table: what `series.loss_table` makes.
+        axis: one of series.AXES.
+        total_steps: along steps the axis shows the whole run from its start and stands still while the curve grows.
+    """
+    x, y = _x(axis, total_steps), _y(log)
+    said = t("charts.series.training"), t("charts.series.evaluation")
+    labels = f"datum.value == 'training' ? '{_js(said[0])}' : '{_js(said[1])}'"
     legend = alt.Legend(
-        title=None, orient="top", direction="horizontal", symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1
-    )
-    x = _steps(total_steps)
+        title=None, orient="top", direction="horizontal", symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1,
+        values=SERIES[:2], labelExpr=labels,
+    )  # fmt: skip
 
-    def line(field: str, series: str, **look: float) -> alt.Chart:
+    def line(field: str, series: str, **look: Any) -> alt.Chart:
         drawn = alt.Chart(name=f"line_{field}").mark_line(interpolate="monotone", clip=True, **look)
-        drawn = drawn.transform_filter(f"isValid(datum.{field})").transform_calculate(series=f"'{series}'")
-        color = alt.Color("series:N", scale=alt.Scale(domain=SERIES), legend=legend)
-        return drawn.encode(
-            x=x, y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(zero=False), axis=_quiet()), color=color
+        shown = f"isValid(datum.{field})" + (f" && datum.{field} > 0" if log else "")
+        return (
+            drawn.transform_filter(shown)
+            .transform_calculate(series=f"'{series}'")
+            .encode(x=x, y=alt.Y(f"{field}:Q", title=None, scale=y, axis=_quiet(log)), color=_color(legend))
         )
 
-    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=46, opacity=1).properties(name="dots")
-    tips = [_step_tip(), _value_tip("loss", "Loss"), _value_tip("trend", "Trend"), _value_tip("eval_loss", "Eval loss")]
+    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True)
+    zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
     return alt.layer(
-        line("loss", "training", strokeWidth=1, opacity=0.45),
+        *_marks(x, height),
+        line("loss", "training", strokeWidth=1, opacity=0.35),
         line("trend", "training", strokeWidth=2.25),
-        line("eval_loss", "evaluation", strokeWidth=1.75),
-        dots,
-        _ruler(x, tips),
-        data=losses,
+        line("eval_loss", "evaluation", strokeWidth=1.75).add_params(zoom),
+        dots.properties(name="dots"),
+        _ruler(x, _loss_tips(axis)),
+        data=table,
     ).properties(height=height)
 
 
-def attempts(losses: pd.DataFrame, total_steps: int | None, height: int = 300) -> alt.LayerChart:
+def attempts(
+    table: pd.DataFrame, axis: str = "step", total_steps: int | None = None, log: bool = False, height: int = 340
+) -> alt.LayerChart:
     """The losses of each attempt as a line of its own: after a resume they lie on each other."""
-    x = _steps(total_steps)
-    legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="stroke", symbolStrokeWidth=3)
-    names = sorted(losses["attempt"].unique(), key=lambda name: int(name.rpartition(" ")[2]))
+    x = _x(axis, total_steps)
+    legend = alt.Legend(title=t("charts.attempt"), orient="top", direction="horizontal", symbolType="stroke")
+    zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
     lines = (
         alt.Chart(name="attempts")
         .mark_line(interpolate="monotone", clip=True, strokeWidth=2, opacity=0.75)
         .encode(
             x=x,
-            y=alt.Y("loss:Q", title=None, scale=alt.Scale(zero=False), axis=_quiet()),
-            color=alt.Color("attempt:N", scale=alt.Scale(domain=names), legend=legend),
+            y=alt.Y("loss:Q", title=None, scale=_y(log), axis=_quiet(log)),
+            color=alt.Color("attempt:N", legend=legend),
+            strokeDash=alt.StrokeDash("attempt:N", legend=legend),
         )
+        .add_params(zoom)
     )
-    tips = [_step_tip(), alt.Tooltip("attempt:N", title="Attempt"), _value_tip("loss", "Loss")]
-    return alt.layer(lines, _ruler(x, tips), data=losses).properties(height=height)
+    tips = [
+        alt.Tooltip("attempt:N", title=t("charts.attempt")), _step_tip(), alt.Tooltip("loss:Q", title=t("charts.loss"), format=".4f"),
+    ]  # fmt: skip
+    return alt.layer(lines, _ruler(x, tips), data=table).properties(height=height)
 
 
-def learning_rate(rates: pd.DataFrame, total_steps: int | None, height: int = 300) -> alt.LayerChart:
-    """The learning rate over the steps."""
-    x = _steps(total_steps)
-    axis = _quiet().copy()
-    axis.format = ".1e"
-    area = (
-        alt.Chart(name="rate")
-        .transform_calculate(series="'learning rate'")
-        .mark_area(line={"strokeWidth": 2}, fillOpacity=0.1, clip=True)
-        .encode(
-            x=x,
-            y=alt.Y("learning_rate:Q", title=None, axis=axis),
-            color=alt.Color("series:N", scale=alt.Scale(domain=["learning rate"]), legend=None),
-        )
+STRIP_FORMATS = {
+    "learning_rate": ".1e",
+    "grad_norm": ".3~s",
+    "tokens_per_s": ".3~s",
+    "gpu_util_pct": ".0f",
+    "gpu_mem_bytes": ".3~s",
+    "gpu_temp_c": ".0f",
+    "gpu_power_w": ".0f",
+    "host_mem_bytes": ".3~s",
+}
+
+
+def strip(table: pd.DataFrame, axis: str = "step", total_steps: int | None = None) -> alt.VConcatChart:
+    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all of them."""
+    fields = [name for name in table.columns if name in STRIP_FORMATS]
+    tips = [_axis_tip(axis), *([_step_tip()] if axis != "step" else [])]
+    tips += [alt.Tooltip(f"{name}:Q", title=t(f"charts.strip.{name}"), format=_tip_format(name)) for name in fields]
+    hover = alt.selection_point(
+        name="strip_hover", fields=["step"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
-    tips = [_step_tip(), alt.Tooltip("learning_rate:Q", title="Learning rate", format=".3e")]
-    return alt.layer(area, _ruler(x, tips), data=rates).properties(height=height)
+    panels = [_panel(name, axis, total_steps, tips, hover, last=name == fields[-1]) for name in fields]
+    return alt.vconcat(*panels, data=table, spacing=14).resolve_scale(color="independent").add_params(hover)
 
 
-def _steps(total_steps: int | None) -> alt.X:
-    """The whole run from its start: the axis stands still while the curve grows."""
-    scale = alt.Scale(domain=[0, total_steps], nice=False) if total_steps else alt.Scale(zero=True)
-    axis = alt.Axis(grid=False, tickMinStep=1, tickCount=6, format=",d", labelFlush=False)
-    return alt.X("step:Q", title=None, scale=scale, axis=axis)
+def _panel(
+    name: str, axis: str, total_steps: int | None, tips: list[alt.Tooltip], hover: alt.Parameter, last: bool
+) -> alt.LayerChart:
+    x = _x(axis, total_steps, labels=last)
+    floor = alt.Scale(zero=name not in ("gpu_temp_c", "gpu_power_w"), nice=True)
+    quiet = alt.Axis(
+        tickCount=2, domain=False, ticks=False, labelPadding=8, gridOpacity=0.5, format=STRIP_FORMATS[name],
+        minExtent=44, maxExtent=44,
+    )  # fmt: skip
+    drawn = (
+        alt.Chart(name=f"panel_{name}")
+        .transform_filter(f"isValid(datum.{name})")
+        .mark_area(line={"strokeWidth": 1.5}, fillOpacity=0.1, clip=True, interpolate="monotone")
+        .encode(x=x, y=alt.Y(f"{name}:Q", title=None, axis=quiet, scale=floor))
+    )
+    shown = alt.when(hover).then(alt.value(0.4)).otherwise(alt.value(0))
+    ruler = alt.Chart(name=f"ruler_{name}").mark_rule(strokeWidth=1).encode(x=x, opacity=shown, tooltip=tips)
+    title = alt.TitleParams(t(f"charts.strip.{name}"), anchor="start", fontSize=12, fontWeight="normal", offset=4)
+    return alt.layer(drawn, ruler).properties(height=STRIP_HEIGHT, width="container", title=title)
 
 
-def _quiet() -> alt.Axis:
-    return alt.Axis(tickCount=5, domain=False, ticks=False, labelPadding=8, gridOpacity=0.6)
+def _marks(x: alt.X, height: int) -> list[alt.Chart]:
+    """Checkpoints as small triangles on the axis; attempts, alerts and the best as lines from top to bottom with a word."""
+    named = [t(f"charts.mark.{kind}") for kind in KINDS]
+    words = "[" + ", ".join(f"'{_js(word)}'" for word in named) + "][datum.mark]"
+    words += " + (datum.which > 0 ? ' ' + datum.which : '')"
+    alerts = f"indexof([{', '.join(str(KINDS.index(kind)) for kind in ALERTS)}], datum.mark) >= 0"
+    tips = [alt.Tooltip("word:N", title=t("charts.marked")), _step_tip()]
+
+    def marked(name: str, which: str) -> alt.Chart:
+        drawn = alt.Chart(name=name).transform_filter(f"datum.mark >= 0 && ({which})").transform_calculate(word=words)
+        return drawn.transform_calculate(series=f"{alerts} ? 'alert' : datum.mark == 2 ? 'evaluation' : 'quiet'")
+
+    rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True)
+    names = marked("mark_words", "datum.mark > 0").mark_text(
+        align="left", baseline="top", dx=5, dy=2, fontSize=11, clip=True
+    )
+    points = marked("mark_checkpoints", "datum.mark == 0").mark_point(
+        shape="triangle-up", filled=True, size=40, opacity=0.8, clip=True
+    )
+    high = alt.Y("level:Q", title=None)
+    del high
+    return [
+        rules.encode(x=x, color=_color(None), tooltip=tips),
+        names.encode(x=x, y=alt.value(0), text="word:N", color=_color(None)),
+        points.encode(x=x, y=alt.value(height - 5), color=_color(None), tooltip=tips),
+    ]
+
+
+def _color(legend: alt.Legend | None) -> alt.Color:
+    return alt.Color("series:N", scale=alt.Scale(domain=SERIES), legend=legend)
+
+
+def _x(axis: str, total_steps: int | None, labels: bool = True) -> alt.X:
+    """From the start of the run; along steps as far as the run will go."""
+    whole = axis == "step" and total_steps
+    scale = alt.Scale(domain=[0, total_steps], nice=False) if whole else alt.Scale(zero=False, nice=False)
+    told: dict[str, Any] = {"labelExpr": SECONDS} if axis == "time" else {"format": AXIS_FORMATS[axis]}
+    if axis == "step":
+        told["tickMinStep"] = 1
+    drawn = alt.Axis(grid=False, tickCount=6, labelFlush=False, labels=labels, ticks=labels, **told)
+    return alt.X("x:Q", title=None, scale=scale, axis=drawn)
+
+
+def _y(log: bool) -> alt.Scale:
+    return alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
+
+
+def _quiet(log: bool = False) -> alt.Axis:
+    told: dict[str, Any] = {"format": ".2~g"} if log else {}
+    return alt.Axis(tickCount=5, domain=False, ticks=False, labelPadding=8, gridOpacity=0.6, **told)
 
 
 def _ruler(x: alt.X, tips: list[alt.Tooltip]) -> alt.Chart:
-    """A thin line at the step nearest to the pointer, which carries the tooltip."""
+    """A thin line at the place nearest to the pointer, which carries the tooltip."""
     hover = alt.selection_point(
-        name="hover", fields=["step"], nearest=True, on="pointermove", clear="pointerout", empty=False
+        name="hover", fields=["x"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
     shown = alt.when(hover).then(alt.value(0.35)).otherwise(alt.value(0))
     return alt.Chart(name="ruler").mark_rule(strokeWidth=1).encode(x=x, opacity=shown, tooltip=tips).add_params(hover)
 
 
+def _loss_tips(axis: str) -> list[alt.Tooltip]:
+    tips = [_step_tip(), *([_axis_tip(axis)] if axis != "step" else [])]
+    values = [("loss", "charts.loss"), ("trend", "charts.trend"), ("eval_loss", "charts.eval_loss")]
+    return tips + [alt.Tooltip(f"{field}:Q", title=t(key), format=".4f") for field, key in values]
+
+
 def _step_tip() -> alt.Tooltip:
-    return alt.Tooltip("step:Q", title="Step", format=",d")
+    return alt.Tooltip("step:Q", title=t("charts.axis.step"), format=",d")
 
 
-def _value_tip(field: str, title: str) -> alt.Tooltip:
-    return alt.Tooltip(f"{field}:Q", title=title, format=".4f")
+def _axis_tip(axis: str) -> alt.Tooltip:
+    form = {"step": ",d", "time": ",.0f", "epoch": ".2f", "tokens": ",.0f"}[axis]
+    title = t("charts.seconds") if axis == "time" else t(f"charts.axis.{axis}")
+    return alt.Tooltip("x:Q", title=title, format=form)
+
+
+def _tip_format(name: str) -> str:
+    return ".3e" if name == "learning_rate" else ".4~s"
+
+
+def _js(text: str) -> str:
+    """A text inside of a quoted expression."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,134 +1,247 @@
-"""Metric rows as series to draw: whole curves smoothed first, then thinned to what a screen can show."""
+"""What of a run's columns is drawn: an axis to draw along, whole curves smoothed first, then thinned to what a screen shows."""
 
-import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from tsdownsample import MinMaxLTTBDownsampler
 
-from spool.protocol import metrics
-from spool.protocol.metrics import Row
+from pages.parts.bulk import Numbers
+from pages.parts.columns import Columns, Rows
 
-MAX_POINTS = 2000
+MAX_POINTS = 1600
+"""Of the loss: with its trend about 30 kB a refresh, and more than a wide screen has pixels for."""
+
+STRIP_POINTS = 240
+SPARK_POINTS = 48
+AXES = ("step", "time", "epoch", "tokens")
+RANGES = {"all": 1.0, "half": 0.5, "tenth": 0.1}
+SMOOTHINGS = (0.0, 0.01, 0.025, 0.05, 0.1, 0.2)
+"""Shares of the run that the trend averages over: they mean the same for 100 steps and for 1,000,000."""
+
+USUAL_SMOOTHING = 0.025
 SMOOTHED_FROM = 20
 """Shorter curves are shown as they are: an average of a few points hides more than it shows."""
 
-
-class Follower:
-    """One run's rows, read on from where the last look ended. A page keeps one in its session."""
-
-    def __init__(self, path: Path) -> None:
-        self.reader = metrics.Reader(path)
-        self.rows: list[Row] = []
-        self.every: list[Row] = []
-        """Also what a later attempt did again, in the order in which it was written."""
-
-    def look(self) -> list[Row]:
-        """The rows of one curve so far, resumed steps counted once."""
-        new = self.reader.read_new()
-        if self.reader.restarted:
-            self.rows, self.every = [], []
-        if new:
-            self.every += new
-            self.rows = metrics.one_line(self.rows + new)
-        return self.rows
-
-    @property
-    def broken(self) -> int:
-        """How many lines could not be read; they are passed over."""
-        return self.reader.broken
-
-    @property
-    def repeated(self) -> bool:
-        """Whether an attempt went over steps that an earlier one had done."""
-        return len(self.rows) < len(self.every)
+LONGEST_GAP_S = 120.0
+"""Between two rows; what is more is no training but a stop, an evaluation or a night."""
 
 
-def number(value: Any) -> float | None:
-    """The value where it is a finite number."""
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
+def window(share: float, rows: int, step: float | None, total_steps: float | None) -> float:
+    """Over how many rows the trend averages: a share of those that the whole run will have.
+
+    It does not grow with the run, or each refresh would change the past of the line.
+    """
+    expected = rows * max(1.0, total_steps / step) if step and total_steps else rows
+    return max(1.0, share * expected) if rows >= SMOOTHED_FROM else 1.0
 
 
-def latest(rows: Sequence[Row], name: str) -> float | None:
-    """The newest number that stands under `name`."""
-    return next((value for row in reversed(rows) if (value := number(row.get(name))) is not None), None)
+def smooth(values: Numbers | Sequence[float], window: float) -> Numbers:
+    """The debiased exponential average over about `window` values; the first is itself, not pulled towards 0.
+
+    out[n] = sum(w**k * values[n - k]) / sum(w**k) over k = 0..n, with w = 1 - 1 / window.
+    """
+    given = np.asarray(values, "f8")
+    if window <= 1:
+        return given
+    averaged: Numbers = pd.Series(given).ewm(alpha=1 / window, adjust=True).mean().to_numpy()
+    return averaged
 
 
-def best(rows: Sequence[Row], name: str) -> float | None:
-    return min((value for row in rows if (value := number(row.get(name))) is not None), default=None)
+def thin(x: Numbers, values: Numbers, points: int = MAX_POINTS) -> Rows:
+    """Positions of about `points` values that keep the outline of a line along ascending x: both ends and lone spikes."""
+    if len(values) <= points:
+        return np.arange(len(values))
+    chosen = MinMaxLTTBDownsampler().downsample(
+        np.ascontiguousarray(x, "f8"), np.ascontiguousarray(values, "f8"), n_out=points
+    )
+    return chosen.astype(np.intp)
 
 
-def pick(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
-    """(steps, values) of the rows that hold a number under `name`."""
-    pairs = [(number(row.get("step")), number(row.get(name))) for row in rows]
-    kept = [(int(step), value) for step, value in pairs if step is not None and value is not None]
-    return [step for step, _ in kept], [value for _, value in kept]
+def axes(columns: Columns) -> list[str]:
+    """Along what this run can be drawn."""
+    needs = {"step": "step", "time": "t", "epoch": "epoch", "tokens": "tokens"}
+    return [axis for axis in AXES if columns.has(needs[axis])]
 
 
-def smooth(values: Sequence[float], weight: float) -> list[float]:
-    """The debiased exponential average: the first value is itself, not pulled towards 0."""
-    average, out = 0.0, []
-    for count, value in enumerate(values, start=1):
-        average = weight * average + (1 - weight) * value
-        out.append(average / (1 - weight**count))
+def along(columns: Columns, rows: Rows, axis: str, every: bool = False) -> Numbers:
+    """Where rows stand on an axis: steps, seconds trained, epochs or tokens learned from.
+
+    Rows that do not carry it (an evaluation has no tokens) stand where their step does.
+    """
+    if axis == "step":
+        return columns.at("step", rows)
+    if axis == "time":
+        return trained_s(columns, every)[rows]
+    known = columns.rows(axis)
+    return np.interp(columns.at("step", rows), columns.at("step", known), columns.at(axis, known))
+
+
+def trained_s(columns: Columns, every: bool = False) -> Numbers:
+    """For each row the seconds of training up to it; the time between two attempts and lost steps do not count."""
+    out = np.zeros(columns.size)
+    kept = np.flatnonzero(columns.live) if not every else np.arange(columns.size)
+    t, attempt = columns.at("t", kept), columns.at("attempt", kept)
+    known = np.isfinite(t)
+    took = np.zeros(kept.size)
+    took[1:] = np.where((np.diff(attempt) == 0) & known[1:] & known[:-1], np.clip(np.diff(t), 0, None), 0.0)
+    out[kept] = np.cumsum(np.nan_to_num(took))
     return out
 
 
-def thin(values: Sequence[float], points: int = MAX_POINTS) -> list[int]:
-    """Positions of at most `points` values that keep the outline: each bucket's lowest and highest, and both ends."""
-    total = len(values)
-    if total <= points:
-        return list(range(total))
-    buckets = (points - 2) // 2
-    kept = {0, total - 1}
-    for bucket in range(buckets):
-        start = 1 + bucket * (total - 2) // buckets
-        end = 1 + (bucket + 1) * (total - 2) // buckets
-        kept.add(min(range(start, end), key=values.__getitem__))
-        kept.add(max(range(start, end), key=values.__getitem__))
-    return sorted(kept)
+def energy_wh(columns: Columns) -> float | None:
+    """What the card has used, from its power over time; None without a reading. Steps done again have cost theirs too.
 
-
-def loss_frame(rows: Sequence[Row], points: int = MAX_POINTS) -> pd.DataFrame:
-    """step, loss, trend, eval_loss: what the loss chart draws. The trend averages over about a fortieth of the rows.
-
-    It is one table, because a chart of one table keeps its view while the rows change.
+    Trapezia between rows of one attempt; over gaps longer than LONGEST_GAP_S nothing is counted, as nothing is known.
     """
-    steps, values = pick(rows, "loss")
-    window = max(3.0, len(values) / 40)
-    trend = smooth(values, 1 - 1 / window) if len(values) >= SMOOTHED_FROM else values
-    kept = thin(values, points)
-    training = pd.DataFrame(
-        {"step": [steps[i] for i in kept], "loss": [values[i] for i in kept], "trend": [trend[i] for i in kept]}
-    )
-    merged = training.merge(frame(rows, "eval_loss", points), on="step", how="outer").sort_values("step")
-    return merged.astype({"step": "int32", "loss": "float32", "trend": "float32", "eval_loss": "float32"})
+    rows = columns.rows("gpu_power_w", every=True)
+    if not rows.size:
+        return None
+    t, watts, attempt = (columns.at(name, rows) for name in ("t", "gpu_power_w", "attempt"))
+    took = np.diff(t)
+    counts = (np.diff(attempt) == 0) & (took > 0) & (took <= LONGEST_GAP_S)
+    return float(np.sum(np.where(counts, took * (watts[1:] + watts[:-1]) / 2, 0.0)) / 3600)
 
 
-def attempts_frame(rows: Sequence[Row], points: int = MAX_POINTS) -> pd.DataFrame:
-    """step, loss, attempt: the losses of every attempt, each thinned by itself."""
-    numbers = sorted({int(row["attempt"]) for row in rows if number(row.get("loss")) is not None and "attempt" in row})
+def spark(values: Sequence[float] | Numbers, points: int = SPARK_POINTS) -> list[float]:
+    """A curve in at most `points` means, for a chart the size of a word; empty below three. Gaps are left out."""
+    given = np.asarray(values, "f8")
+    given = given[np.isfinite(given)]
+    if given.size > points:
+        begins = np.arange(points) * given.size // points
+        given = np.add.reduceat(given, begins) / np.diff(np.append(begins, given.size))
+    return [float(f"{value:.5g}") for value in given] if given.size > 2 else []
+
+
+def best(columns: Columns) -> tuple[int, float] | None:
+    """(step, eval loss) of the best evaluation, the first of equals."""
+    rows = columns.rows("eval_loss")
+    if not rows.size:
+        return None
+    losses = columns.at("eval_loss", rows)
+    at = int(losses.argmin())
+    return int(columns.at("step", rows)[at]), float(losses[at])
+
+
+def loss_table(
+    columns: Columns,
+    axis: str = "step",
+    share: float = USUAL_SMOOTHING,
+    shown: str = "all",
+    marks: Sequence[tuple[str, int, int]] = (),
+    points: int = MAX_POINTS,
+) -> pd.DataFrame:
+    """x, step, loss, trend, eval_loss, mark, which: what the loss chart draws, by x.
+
+    It is one table, because a chart of one table keeps its view while the rows change. `mark` is a place in the kinds that
+    pages/parts/marks.py knows, -1 where a row marks nothing, and `which` the number that belongs to it.
+
+    Args:
+        marks: (kind, step, which) of what is marked; `kind` as in pages/parts/marks.py.
+        shown: one of RANGES: the last part of the run.
+    """
+    from pages.parts.marks import KINDS
+
+    rows = columns.rows("loss")
+    x, values, step = along(columns, rows, axis), columns.at("loss", rows), columns.at("step", rows)
+    last_step = columns.latest("step")
+    trend = smooth(values, window(share, rows.size, last_step, columns.latest("total_steps")))
+    tested = columns.rows("eval_loss")
+    tested_x = along(columns, tested, axis)
+    end = max((each[-1] for each in (x, tested_x) if each.size), default=0.0)
+    begin = min((each[0] for each in (x, tested_x) if each.size), default=0.0)
+    since = end - (end - begin) * RANGES[shown]
+    first = int(np.searchsorted(x, since))
+    kept = thin(x[first:], values[first:], points) + first
+    parts = [pd.DataFrame({"x": x[kept], "step": step[kept], "loss": values[kept], "trend": trend[kept]})]
+    kept = np.flatnonzero(tested_x >= since)
+    kept = kept[thin(tested_x[kept], columns.at("eval_loss", tested[kept]), 300)]
+    losses = columns.at("eval_loss", tested[kept])
+    parts.append(pd.DataFrame({"x": tested_x[kept], "step": columns.at("step", tested[kept]), "eval_loss": losses}))
+    if marks and rows.size:
+        places = np.interp([at for _, at, _ in marks], step, x)
+        marked = {"mark": [KINDS.index(kind) for kind, _, _ in marks], "which": [which for _, _, which in marks]}
+        table = pd.DataFrame({"x": places, "step": [at for _, at, _ in marks], **marked})
+        parts.append(table[(table.x >= since) & (table.x <= end)])
+    return _typed(pd.concat([part for part in parts if len(part)] or parts[:1]))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The narrowest types that show no difference: each byte goes over the wire at each refresh."""
+    whole = {"step": ("int32", 0), "mark": ("int8", -1), "which": ("int32", 0)}
+    for name in ("x", "step", "loss", "trend", "eval_loss", "mark", "which"):
+        if name not in table:
+            table[name] = np.nan
+        kind, missing = whole.get(name, ("float32", None))
+        table[name] = (table[name] if missing is None else table[name].fillna(missing)).astype(kind)
+    ordered = table.sort_values("x", kind="stable", ignore_index=True)
+    return ordered[["x", "step", "loss", "trend", "eval_loss", "mark", "which"]]
+
+
+def attempts_table(columns: Columns, axis: str = "step", points: int = MAX_POINTS) -> pd.DataFrame:
+    """x, step, loss, attempt: the losses of every attempt, each thinned by itself."""
+    rows = columns.rows("loss", every=True)
+    numbers = columns.at("attempt", rows)
+    x, step, values = along(columns, rows, axis, every=True), columns.at("step", rows), columns.at("loss", rows)
+    known = np.unique(numbers)[-12:]
     parts = []
-    for each in numbers:
-        own = frame([row for row in rows if row.get("attempt") == each], "loss", max(100, points // len(numbers)))
-        parts.append(own.assign(attempt=f"attempt {each}"))
-    return pd.concat(parts) if parts else pd.DataFrame({"step": [], "loss": [], "attempt": []})
+    for each in known:
+        own = np.flatnonzero(numbers == each)
+        own = own[np.argsort(x[own], kind="stable")]
+        own = own[thin(x[own], values[own], max(100, points // len(known)))]
+        parts.append(pd.DataFrame({"x": x[own], "step": step[own], "loss": values[own], "attempt": int(each)}))
+    table = pd.concat(parts) if parts else pd.DataFrame({"x": [], "step": [], "loss": [], "attempt": []})
+    return table.astype({"x": "float32", "step": "int32", "loss": "float32", "attempt": "int16"})
 
 
-def frame(rows: Sequence[Row], name: str, points: int = MAX_POINTS) -> pd.DataFrame:
-    """step and one value, such as eval_loss or learning_rate."""
-    steps, values = pick(rows, name)
-    kept = thin(values, points)
-    return pd.DataFrame(
-        {
-            "step": pd.Series([steps[i] for i in kept], dtype="int32"),
-            name: pd.Series([values[i] for i in kept], dtype="float32"),
-        }
-    )
+STRIP = {
+    "learning_rate": "last",
+    "grad_norm": "max",
+    "tokens_per_s": "mean",
+    "gpu_util_pct": "mean",
+    "gpu_mem_bytes": "max",
+    "gpu_temp_c": "max",
+    "gpu_power_w": "mean",
+    "host_mem_bytes": "max",
+}
+"""What is drawn under the loss, and how many rows become one point: a spike of the gradient must not be averaged away."""
 
 
-def not_finite(rows: Sequence[Row]) -> list[int]:
-    """The steps whose loss was no number."""
-    return [int(row["step"]) for row in rows if "loss" in (row.get("nonfinite") or {}) and row.get("step") is not None]
+def strip_fields(columns: Columns) -> list[str]:
+    """Which of STRIP this run has; the program's own memory only where the card's is not known."""
+    found = [name for name in STRIP if columns.has(name)]
+    return [name for name in found if name != "host_mem_bytes" or "gpu_mem_bytes" not in found]
+
+
+def strip_table(columns: Columns, axis: str = "step", shown: str = "all", points: int = STRIP_POINTS) -> pd.DataFrame:
+    """x, step and a column for each of strip_fields: all of them at the same places, so that one ruler reads them all."""
+    fields = strip_fields(columns)
+    rows = columns.rows("loss") if columns.has("loss") else columns.rows("step")
+    x = along(columns, rows, axis)
+    if x.size:
+        first = int(np.searchsorted(x, x[-1] - (x[-1] - x[0]) * RANGES[shown]))
+        rows, x = rows[first:], x[first:]
+    count = min(points, rows.size)
+    begins = np.arange(count) * rows.size // max(1, count)
+    ends = np.append(begins[1:], rows.size)
+    made = {"x": x[ends - 1].astype("f4"), "step": columns.at("step", rows[ends - 1]).astype("i4")}
+    for name in fields:
+        made[name] = _reduce(columns.at(name, rows), begins, ends, STRIP[name]).astype("f4")
+    return pd.DataFrame(made)
+
+
+def _reduce(values: Numbers, begins: Rows, ends: Rows, how: str) -> Numbers:
+    """One number a span, NaN where it has none."""
+    if not begins.size:
+        return np.zeros(0)
+    if how == "last":
+        return values[ends - 1]
+    known = np.isfinite(values)
+    counts = np.add.reduceat(known.astype("f8"), begins)
+    if how == "max":
+        highest: Numbers = np.maximum.reduceat(np.where(known, values, -np.inf), begins)
+        return np.where(counts > 0, highest, np.nan)
+    with np.errstate(invalid="ignore"):
+        mean: Numbers = np.add.reduceat(np.where(known, values, 0.0), begins) / np.where(counts > 0, counts, np.nan)
+    return mean
+
