@@ -1,6 +1,8 @@
 """Bringing a base model from the Hugging Face Hub into the cache, whole, with errors that say what to do."""
 
 import errno
+import fnmatch
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ def fetch(
     files: list[str] = FILES,
     pulse: Callable[[], None] = lambda: None,
     revision: str | None = None,
+    told: Callable[[str], None] = lambda how_far: None,
 ) -> tuple[Path, str]:
     """(folder, commit) of a hub model, downloaded or from the cache. The token comes from HF_TOKEN.
 
@@ -36,6 +39,8 @@ def fetch(
         files: patterns of what is fetched: FILES, or TOKENIZER_FILES.
         pulse: called as bytes arrive.
         revision: the commit an earlier attempt has used; without it, that of the main branch now.
+        told: called with how far it is (`3.2 of 8.6 GB`), each time that a twentieth more has come, but not more often
+            than every 5 s.
 
     Raises:
         ModelError: model_gated, token_rejected, model_missing, no_safetensors, disk_full, hub_error; no_network and
@@ -45,10 +50,15 @@ def fetch(
     from huggingface_hub import HfApi, constants, snapshot_download
     from tqdm import tqdm
 
+    arrival = Arrival(told)
+
     class Beat(tqdm):
         def update(self, n: float | None = 1) -> bool | None:
             pulse()
-            return super().update(n)
+            shown = super().update(n)
+            if self.unit == "B":
+                arrival.look(self.n)
+            return shown
 
     if revision:
         known = Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}")
@@ -60,11 +70,34 @@ def fetch(
         commit = str(info.sha)
         if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
             raise ModelError(f"{hub_id} has no safetensors weights.", "Choose another copy of it.", "no_safetensors")
+        cached = Path(constants.HF_HUB_CACHE, f"models--{hub_id.replace('/', '--')}", "snapshots", commit)
+        wanted = [f for f in info.siblings or [] if any(fnmatch.fnmatch(f.rfilename, pattern) for pattern in files)]
+        missing = [file.size or 0 for file in wanted if not (cached / file.rfilename).exists()]
+        arrival.expect(sum(missing))
         folder = Path(snapshot_download(hub_id, revision=commit, allow_patterns=files, tqdm_class=Beat))
         _verify(hub_id, folder, info.siblings or [], pulse)
     except (httpx.HTTPError, OSError, RuntimeError) as error:
         raise _in_words(hub_id, error) from None
     return folder, commit
+
+
+class Arrival:
+    """How much of a download has come, told in words now and then."""
+
+    def __init__(self, told: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.told, self.clock = told, clock
+        self.total_bytes = 0
+        self.said_bytes, self.said_at = 0.0, clock()
+
+    def expect(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+
+    def look(self, arrived_bytes: float) -> None:
+        if arrived_bytes - self.said_bytes < self.total_bytes / 20 or self.clock() - self.said_at < 5:
+            return
+        self.said_bytes, self.said_at = arrived_bytes, self.clock()
+        unit, name = (1e9, "GB") if self.total_bytes >= 1e9 else (1e6, "MB")
+        self.told(f"{arrived_bytes / unit:.1f} of {self.total_bytes / unit:.1f} {name}")
 
 
 def _verify(hub_id: str, folder: Path, siblings: list[Any], pulse: Callable[[], None]) -> None:

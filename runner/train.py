@@ -126,7 +126,12 @@ def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
     if folder is None:
         attempt.phase(f"fetching {spec.model}")
         pinned = durable.read_json(attempt.run.base) or {}  # the main branch may have moved between two attempts
-        folder, revision = fetch.fetch(spec.model, pulse=attempt.pulse, revision=pinned.get("revision"))
+        folder, revision = fetch.fetch(
+            spec.model,
+            pulse=attempt.pulse,
+            revision=pinned.get("revision"),
+            told=lambda how_far: attempt.phase(f"fetching {spec.model}, {how_far}"),
+        )
         durable.write_json(attempt.run.base, {"revision": revision})
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

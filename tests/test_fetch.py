@@ -113,3 +113,28 @@ def test_a_full_disk_is_not_called_a_lost_network() -> None:
     lost = FileNotFoundError("cannot find the file locally")
     lost.__cause__ = full
     assert [_in_words("org/tiny", error).code for error in (full, lost)] == ["disk_full", "disk_full"]
+
+
+def test_a_long_download_says_how_far_it_is_now_and_then() -> None:
+    from runner.fetch import Arrival
+
+    now, said = [0.0], []
+    arrival = Arrival(said.append, clock=lambda: now[0])
+    arrival.expect(8_600_000_000)
+    for second in range(0, 101):
+        now[0] = float(second)
+        arrival.look(86_000_000 * second)
+    assert said[:3] == ["0.4 of 8.6 GB", "0.9 of 8.6 GB", "1.3 of 8.6 GB"]
+    assert len(said) == 20
+
+
+def test_the_hub_client_tells_of_its_bytes(hub: Hub, tmp_path: Path) -> None:
+    """Each look is let through here: what is said ends with the size of all files."""
+    code = CODE.replace("folder, commit = fetch(", "fetch_module.Arrival.look = look\n    folder, commit = fetch(")
+    code = "import runner.fetch as fetch_module\ndef look(self, n): print('bytes', int(n), self.total_bytes)\n" + code
+    environment = {"PATH": "", "HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", code, "org/tiny"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=True)
+    told = [line.split() for line in done.stdout.splitlines() if line.startswith("bytes")]
+    assert told, done.stdout
+    assert told[-1][1] == told[-1][2]
