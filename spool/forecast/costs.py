@@ -6,6 +6,7 @@ was fitted to its peaks on an H100: Gemma 2B and 7B in 4 bit with checkpointing 
 it 35.5 GB for 16,384 tokens, 270M 0.72 and 0.87 GB (docs/measured.md). tests/test_forecast.py holds how near it comes.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from spool.forecast.shapes import Shape, catalogue
@@ -25,6 +26,9 @@ WORKING_INNER = 3.6
 """What the layer at work holds beside them, in inner widths of 2 bytes a token."""
 LOGITS_MOST_BYTES = 280_000_000
 """Unsloth computes the loss in chunks: the logits of a batch are never all there."""
+
+LONG_ROWS = 2.1
+"""How far the largest batch goes beyond the mean, in mean rows and square roots of the batch: of log-normal lengths."""
 
 CONTEXT_BYTES = 1_400_000_000
 """CUDA's context, compiled kernels and the allocator's slack: seen from outside (NVML) beside torch's own peak."""
@@ -80,8 +84,9 @@ class Plan:
 
     @property
     def peak_tokens(self) -> float:
-        """Of the largest batch: long rows seldom come together."""
-        return self.batch * min(self.longest_tokens, 3 * self.mean_tokens)
+        """Of the largest batch: rows lie one behind the other without padding, and long ones seldom come together."""
+        beyond = min(self.longest_tokens - self.mean_tokens, LONG_ROWS * self.mean_tokens)
+        return self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
 
     def with_batch(self, batch: int) -> "Plan":
         """The same effective batch in parts."""

@@ -40,13 +40,9 @@ class Past:
 
 def of(home: Home) -> list[Past]:
     """The newest finished trainings, newest first. A folder that cannot be read is passed over."""
-    folder = home.state(State.DONE)
-    try:
-        stamp = folder.stat().st_mtime_ns
-    except OSError:
-        return []
+    stamp = _stamp(home)
     with _lock:
-        at, found = _found.get(str(home.root), (0, []))
+        at, found = _found.get(str(home.root), (-1, []))
         if at == stamp:
             return found
         ids = _newest(home)
@@ -64,17 +60,33 @@ def of(home: Home) -> list[Past]:
 
 
 def wall_s(home: Home, kind: str) -> float | None:
-    """How long a job of another kind takes by the median of those that finished; None before one has."""
-    took = []
-    for token in Tokens(home).list(State.DONE)[-NEWEST:]:
-        if Tokens(home).body(State.DONE, token).get("kind", "train") == kind:
-            seconds = _wall_s(home, home.run(token.job_id))
-            took += [seconds] if seconds is not None else []
-    return statistics.median(took) if took else None
+    """How long jobs of a kind take by the median of the newest that finished; None before one has."""
+    root, stamp = str(home.root), _stamp(home)
+    with _lock:
+        at, found = _usual.get(root, (-1, {}))
+        if at != stamp:
+            took: dict[str, list[float]] = {}
+            wanted = set(_newest(home))
+            for token in Tokens(home).list(State.DONE):
+                seconds = _wall_s(home, home.run(token.job_id)) if token.job_id in wanted else None
+                if seconds is not None:
+                    took.setdefault(str(Tokens(home).body(State.DONE, token).get("kind", "train")), []).append(seconds)
+            found = {name: statistics.median(each) for name, each in took.items()}
+            _usual[root] = (stamp, found)
+        return found.get(kind)
+
+
+def _stamp(home: Home) -> int:
+    """When a job last came to `done`; 0 before there is a home."""
+    try:
+        return home.state(State.DONE).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 _known: dict[str, dict[str, Past | None]] = {}
 _found: dict[str, tuple[int, list[Past]]] = {}
+_usual: dict[str, tuple[int, dict[str, float]]] = {}
 """By home, with the time at which a job last came to `done`: nothing else changes the answer."""
 _lock = threading.Lock()
 

@@ -21,6 +21,7 @@ from spool.protocol.states import Tokens
 BETWEEN_S = 3.0
 """From the end of a job to the start of the next."""
 KEPT = 20_000
+MOST_NIGHTS = 400
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,38 @@ def _next(job: Job, free: datetime | None, window: Window | None, length: float 
     not_before = _moment((job.waits or {}).get("not_before"))
     if not_before is not None and not_before > start:
         start, why = not_before, LATER
-    opens = hours.opens(window, start.astimezone(local).replace(tzinfo=None)) if window else None
-    if window is not None and opens is not None and opens != start.astimezone(local).replace(tzinfo=None):
-        start = opens.replace(tzinfo=local).astimezone(UTC)
-        why = why or f"jobs start between {window.start} and {window.end} only"
+    if window is not None and (opens := _opens(window, start, local)) != start:
+        start, why = opens, why or f"jobs start between {window.start} and {window.end} only"
     if length is None:
         return Span(start, None, why or UNKNOWN)
-    return Span(start, start + timedelta(seconds=length), why)
+    return Span(start, _end(start, timedelta(seconds=length), window, local), why)
+
+
+def _end(start: datetime, length: timedelta, window: Window | None, local: Any) -> datetime:
+    """A job that makes room when the window closes goes on when it opens again."""
+    if window is None or window.at_end != "interrupt":
+        return start + length
+    for _ in range(MOST_NIGHTS):
+        closes = hours.closes(window, _wall(start, local))
+        if closes is None or start + length <= (end := _utc(closes, local)):
+            break
+        length -= end - start
+        start = _opens(window, end, local)
+    return start + length
+
+
+def _opens(window: Window, moment: datetime, local: Any) -> datetime:
+    opens = hours.opens(window, _wall(moment, local))
+    return moment if opens == _wall(moment, local) else _utc(opens, local)
+
+
+def _wall(moment: datetime, local: Any) -> datetime:
+    """What the clock on the wall shows, as the window is written."""
+    return moment.astimezone(local).replace(tzinfo=None)
+
+
+def _utc(wall: datetime, local: Any) -> datetime:
+    return wall.replace(tzinfo=local).astimezone(UTC)
 
 
 def _in_order(home: Home, waiting: Mapping[str, Job]) -> list[str]:
@@ -124,7 +150,10 @@ def _stopped(home: Home) -> str:
 
 
 class _Lengths:
-    """Seconds that jobs take, kept by id: a job's spec does not change, but its rows are counted once it is checked."""
+    """Seconds that jobs take, kept by id: a job's spec does not change, but its rows are counted once it is checked.
+
+    Where nothing can be computed, jobs of its kind are taken for a measure.
+    """
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -149,11 +178,12 @@ class _Lengths:
             return None
         self.machine = self.machine or machine.look(self.home)
         found = estimate(self.home, spec, machine=self.machine, run=run.root)
+        seconds = found.seconds or history.wall_s(self.home, str(spec.get("kind", "train")))
         with _lock:
-            _kept[key] = found.seconds
+            _kept[key] = seconds
             while len(_kept) > KEPT:
                 del _kept[next(iter(_kept))]
-        return found.seconds
+        return seconds
 
 
 _kept: dict[tuple[str, int, str, bool], float | None] = {}

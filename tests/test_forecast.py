@@ -1,0 +1,264 @@
+"""What a job will take: formulas against measured runs, learning from finished jobs, problems with computed cures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spool.forecast import costs, history, shapes, steps
+from spool.forecast.costs import Plan
+from spool.forecast.estimate import Estimate, estimate
+from spool.forecast.machine import Machine
+from spool.protocol import durable
+from spool.protocol.home import Home, State
+from spool.protocol.spec import Eval, JobSpec, Train
+from spool.protocol.states import Token, Tokens
+
+GB = 10**9
+H100 = Machine("NVIDIA H100 80GB HBM3", 85 * GB, 100 * GB, 1000 * GB, 16)
+SMALL_CARD = replace(H100, gpu="NVIDIA L4", gpu_bytes=6 * GB)
+CPU = Machine(None, None, 24 * GB, 100 * GB, 2)
+TICKETS = "examples/support_tickets.jsonl"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+    return Home(tmp_path / "home").create()
+
+
+def base(home: Home, name: str = "gemma-3-270m", **config: Any) -> None:
+    shape = shapes.named(name)
+    assert shape is not None
+    known = {theirs: getattr(shape, ours) for ours, theirs in shapes.FIELDS.items()}
+    folder = home.models / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(known | config))
+
+
+def finished(home: Home, number: int, step_s: float = 1.5, **result: Any) -> str:
+    """A finished training of the embedded model on 380 rows, as the runner leaves it; `result` overrides."""
+    job_id = f"01K{number:05d}ABCDEFGHJKMNPQRSTV"
+    run = home.run(job_id)
+    run.attempts.mkdir(parents=True)
+    spec = JobSpec.model_validate({"schema": 1, "model": "gemma-3-270m", "dataset": TICKETS}).to_json()
+    spec["precision"] = "16bit"
+    spec["train"] |= {"batch_size": 8, "gradient_accumulation": 1, "gradient_checkpointing": False}
+    spec["train"] |= {"optimizer": "adamw_torch"}
+    spec["data"] |= {"max_length": 90}
+    spec["eval"] |= {"every_steps": 28}
+    durable.write_json(run.spec, spec)
+    told = {"steps": 144, "tokens": 64_500, "train_rows": 380, "eval_rows": 20, "device": "cpu"}
+    told |= {"peak_gpu_mem_bytes": None, "base": {"reference": "gemma-3-270m", "folder": "models/gemma-3-270m"}}
+    durable.write_json(run.result, {"outcome": "finished", "result": told | result})
+    took = 144 * step_s + 30
+    ended = f"2026-11-22T10:{int(took // 60):02d}:{took % 60:06.3f}+00:00"
+    durable.write_json(run.attempts / "0001.json", {"started_at": "2026-11-22T10:00:00.000Z", "ended_at": ended})
+    for step in range(1, 145):
+        row = {"step": step, "step_time_s": 9.0 if step < 3 else step_s, "host_mem_bytes": 2_400_000_000}
+        durable.append_line(run.metrics, row)
+    Tokens(home).create(State.DONE, Token(5, number, job_id), {"kind": "train"})
+    return job_id
+
+
+def ask(home: Home, here: Machine = CPU, **spec: Any) -> Estimate:
+    return estimate(home, {"schema": 1, "model": "gemma-3-270m", "dataset": TICKETS} | spec, machine=here)
+
+
+@pytest.mark.parametrize(
+    ("train", "rows", "expected"),
+    [
+        ({}, 380, 144),
+        ({"epochs": 1}, 8, 1),
+        ({"epochs": 1}, 9, 2),
+        ({"epochs": 0.1}, 8, 1),
+        ({"epochs": 2.5}, 56, 18),
+        ({"max_steps": 30}, 380, 30),
+    ],
+)
+def test_steps_are_those_of_the_trainer(train: dict[str, Any], rows: int, expected: int) -> None:
+    assert steps.total(Train.model_validate(train), rows, 4, 2) == expected
+
+
+def test_what_auto_becomes() -> None:
+    assert [steps.save_every(Train(), total) for total in (30, 144, 100_000)] == [10, 14, 500]
+    assert [steps.evaluate_every(Eval(), total) for total in (3, 144)] == [1, 28]
+    assert steps.precision("auto", 2 * GB, True, 9 * GB) == "16bit"
+    assert steps.precision("auto", 2 * GB, True, 8 * GB) == "4bit"
+    assert steps.precision("auto", 70 * GB, False, 0) == "16bit"
+    assert steps.precision("8bit", 70 * GB, False, 0) == "8bit"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gemma-2b", 2.51e9),
+        ("gemma-7b", 8.54e9),
+        ("gemma-2-9b", 9.24e9),
+        ("gemma-3-270m", 0.268e9),
+        ("gemma-3-1b", 1e9),
+    ],
+)
+def test_the_catalogue_adds_up_to_the_published_sizes(name: str, parameters: float) -> None:
+    shape = shapes.named(f"google/{name}-it")
+    assert shape is not None
+    assert shape.parameters == pytest.approx(parameters, rel=0.005)
+
+
+def test_a_name_takes_the_longest_match() -> None:
+    assert shapes.named("unsloth/gemma-2-2b-it-bnb-4bit") == shapes.named("gemma-2-2b")
+    assert shapes.named("google/gemma-2b") != shapes.named("google/gemma-2-2b")
+    assert shapes.named("mistralai/Mistral-7B") is None
+
+
+def test_an_adapter_has_the_size_that_was_seen() -> None:
+    shape = shapes.named("gemma-3-270m")
+    assert shape is not None
+    assert shape.lora_parameters(16, "all-linear") * 4 == pytest.approx(
+        15_220_968, rel=0.003
+    )  # adapter_model.safetensors
+    assert shape.lora_parameters(16, ["q_proj"]) == 18 * 16 * (640 + 1024)
+
+
+H100_PEAKS = [
+    # shape, batch, mean and longest row, precision, checkpointing, measured GB (bench/results and docs/measured.md)
+    ("gemma-2b", 4, 1024, 1024, "4bit", True, 3.08),
+    ("gemma-7b", 2, 1024, 1024, "4bit", True, 6.94),
+    ("gemma-2b", 2, 165, 1024, "4bit", True, 3.0),
+    ("gemma-2b", 8, 165, 1024, "4bit", True, 2.9),
+    ("gemma-2b", 8, 165, 1024, "16bit", False, 10.2),
+    ("gemma-2b", 64, 165, 1024, "16bit", False, 27.2),
+    ("gemma-2b", 16, 1024, 1024, "16bit", False, 35.5),
+    ("gemma-3-270m", 8, 56, 89, "4bit", True, 0.721),
+    ("gemma-3-270m", 8, 64, 89, "16bit", True, 0.869),
+]
+
+
+@pytest.mark.parametrize(("name", "batch", "mean", "longest", "precision", "checkpointing", "measured_gb"), H100_PEAKS)
+def test_memory_is_near_what_was_measured(
+    name: str, batch: int, mean: int, longest: int, precision: str, checkpointing: bool, measured_gb: float
+) -> None:
+    shape = shapes.named(name)
+    assert shape is not None
+    plan = Plan(10, batch, 1, mean, longest, 16, "all-linear", precision, checkpointing, "adamw_8bit", True)
+    said_gb = costs.peak_bytes(shape, plan) / GB
+    assert 0.9 * measured_gb < said_gb < 1.2 * measured_gb
+
+
+def test_nothing_chosen_says_nothing_and_why(home: Home) -> None:
+    said = estimate(home, {}, machine=CPU)
+    assert (said.seconds, said.steps, said.memory_bytes, said.problems) == (None, None, None, ())
+    assert said.reasons == ("no base model is chosen.", "no dataset is chosen.")
+
+
+def test_half_a_spec_and_a_wrong_one_are_answered_as_far_as_they_go(home: Home) -> None:
+    base(home)
+    assert ask(home, model="").steps == 144
+    wrong = {"train": {"epochs": "many", "effective_batch": 4}, "lora": 7, "precision": [], "export": "x", "odd": {}}
+    assert ask(home, **wrong).steps == 285
+    for spec in ({"model": 3, "dataset": []}, {"kind": 7}, {"train": {"batch_size": 3}}, {"dataset": "\0"}):
+        assert isinstance(ask(home, **spec), Estimate)
+    assert ask(home, train={"batch_size": 3}).reasons == (
+        "batch_size or gradient_accumulation does not divide the effective batch.",
+    )
+
+
+def test_a_guess_is_said_to_be_one_and_is_wide(home: Home) -> None:
+    base(home)
+    said = ask(home)
+    assert said.learned_from == 0
+    assert said.seconds
+    assert said.low_s
+    assert said.high_s
+    assert said.high_s / said.low_s > 5
+    assert any("guess" in reason for reason in said.reasons)
+
+
+def test_finished_jobs_teach(home: Home) -> None:
+    base(home)
+    guess = ask(home)
+    for number in range(3):
+        finished(home, number, step_s=1.5)
+    said = ask(home)
+    assert said.learned_from == 3
+    assert said.seconds == pytest.approx(144 * 1.5 + 30, rel=0.1)  # as these took
+    assert said.low_s
+    assert said.high_s
+    assert guess.low_s
+    assert guess.high_s
+    assert said.low_s < said.seconds < said.high_s
+    assert said.high_s / said.low_s < guess.high_s / guess.low_s
+    assert said.memory_bytes == pytest.approx(2.4 * GB, rel=0.05)
+
+
+def test_a_broken_result_is_passed_over(home: Home) -> None:
+    base(home)
+    finished(home, 1)
+    broken = home.run(finished(home, 2))
+    broken.result.write_bytes(b'{"result": {"steps": "nine"')
+    home.run(finished(home, 3)).spec.unlink()
+    assert [past.job_id for past in history.of(home)] == ["01K00001ABCDEFGHJKMNPQRSTV"]
+
+
+def test_another_device_teaches_nothing(home: Home) -> None:
+    base(home)
+    finished(home, 1)
+    assert ask(home, H100).learned_from == 0
+
+
+def test_what_does_not_fit_comes_with_what_would(home: Home) -> None:
+    said = ask(home, SMALL_CARD, model="google/gemma-2b", precision="16bit")
+    assert [problem.code for problem in said.problems] == ["too_little_gpu_memory"]
+    assert said.fits_with == {"/precision": "4bit"}
+    assert "4 bit" in said.problems[0].hint
+    large = {"effective_batch": 64, "batch_size": 64, "gradient_checkpointing": False}
+    said = ask(home, replace(H100, gpu_bytes=16 * GB), model="google/gemma-2b", precision="4bit", train=large)
+    assert set(said.fits_with) <= {"/train/batch_size", "/train/gradient_accumulation", "/train/gradient_checkpointing"}
+    changed = dict(large)
+    changed |= {pointer.rpartition("/")[2]: value for pointer, value in said.fits_with.items()}
+    again = ask(home, replace(H100, gpu_bytes=16 * GB), model="google/gemma-2b", precision="4bit", train=changed)
+    assert again.problems == ()
+    assert again.steps == said.steps
+
+
+def test_a_model_that_fits_in_no_way_is_said_to_be_too_large(home: Home) -> None:
+    said = ask(home, SMALL_CARD, model="google/gemma-3-27b-it")
+    assert said.fits_with == {}
+    assert "smaller base" in said.problems[0].hint
+
+
+def test_a_disk_that_is_too_small(home: Home) -> None:
+    base(home)
+    said = ask(home, replace(CPU, disk_free_bytes=int(1.6 * GB)), export=["adapter", "merged"])
+    (problem,) = said.problems
+    assert (problem.code, problem.pointer) == ("too_little_disk", "/export")
+    assert ask(home, replace(CPU, disk_free_bytes=int(1.6 * GB))).problems == ()
+
+
+def test_a_base_that_must_be_fetched_is_counted_on_the_disk(home: Home) -> None:
+    base(home, "gemma-2-2b")
+    here, away = ask(home, H100, model="gemma-2-2b"), ask(home, H100, model="google/gemma-2-2b")
+    assert here.disk_bytes
+    assert away.disk_bytes
+    assert away.disk_bytes - here.disk_bytes == pytest.approx(5.23 * GB, rel=0.01)
+    assert any("not on this server" in reason for reason in away.reasons)
+
+
+def test_a_job_that_was_checked_is_counted_by_its_own_rows(home: Home) -> None:
+    base(home)
+    run = home.run("01K00009ABCDEFGHJKMNPQRSTV")
+    run.data.mkdir(parents=True)
+    files = {"train.arrow": {"rows": 1000, "tokens": 50_000}, "eval.arrow": {"rows": 50, "tokens": 2500}}
+    durable.write_json(run.data / "prepared.json", {"v": 2, "max_length": 64, "files": files})
+    spec = {"schema": 1, "model": "gemma-3-270m", "dataset": "gone.jsonl"}
+    assert estimate(home, spec, machine=CPU, run=run.root).steps == 375
+    assert estimate(home, spec, machine=CPU).steps is None
+
+
+def test_the_limit_of_hours_bounds_the_time(home: Home) -> None:
+    base(home)
+    said = ask(home, train={"max_steps": 10_000_000}, limits={"max_hours": 2})
+    assert said.seconds == 7200
+    assert any("2 hours" in reason for reason in said.reasons)
