@@ -129,7 +129,7 @@ def table(
         return pd.DataFrame({"run": pd.Series(dtype="str"), **columns})
     found = pd.concat(parts, ignore_index=True).reindex(columns=["run", *columns])
     if len(curves) > 1 and found["eval_loss"].notna().any():
-        lowest = found["eval_loss"].idxmin()
+        lowest = int(found["eval_loss"].to_numpy().argmin())
         found.loc[lowest, "best"] = found.loc[lowest, "eval_loss"]
     return found.astype({name: "float64" if name == "x" else "float32" for name in columns})
 
