@@ -17,7 +17,7 @@ root='' start=yes packages=yes token='' forget_token=no uninstall=no purge=no
 prefix='' home='' port=''
 UNITS="finetuner-runner.service finetuner-web.service"
 CODE="README.md LICENSE NOTICE pyproject.toml requirements-cpu.lock requirements-gpu.lock requirements-dev.lock
-streamlit_app.py .streamlit deploy docs examples pages runner spool"
+serve.py streamlit_app.py .streamlit deploy docs examples pages runner spool"
 
 say() { printf '== %s\n' "$*"; }
 refuse() { printf 'install: %s\n' "$*" >&2; exit 2; }

@@ -185,4 +185,3 @@ class Growing:
             grown = np.zeros(self._room, "?")
             grown[: self.size] = getattr(self, each)[: self.size]
             setattr(self, each, grown)
-

@@ -244,4 +244,3 @@ def _reduce(values: Numbers, begins: Rows, ends: Rows, how: str) -> Numbers:
     with np.errstate(invalid="ignore"):
         mean: Numbers = np.add.reduceat(np.where(known, values, 0.0), begins) / np.where(counts > 0, counts, np.nan)
     return mean
-

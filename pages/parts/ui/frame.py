@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import alive, texts
 from pages.parts.escape import md
 from pages.parts.texts import t
+from pages.parts.ui import signin
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
@@ -62,6 +63,11 @@ def _roster(root: str) -> Roster:
 def roster() -> Roster:
     """One look at the jobs for all sessions of this process."""
     return _roster(str(home().root))
+
+
+def user() -> str | None:
+    """The address of who is signed in, for `submitted_by`; None where nobody signs in."""
+    return signin.user()
 
 
 def jobs() -> list[Job]:
@@ -208,3 +214,4 @@ def sidebar() -> None:
             icon=":material/language:",
             width=150,
         )
+        signin.who()
