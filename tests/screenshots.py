@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
 PAGES = ("", "data", "train", "queue", "monitor", "compare", "models", "playground", "system")
+HEIGHT = 1000
 SETTLE_MS = 2500
 """Charts are drawn after the page says that it is done."""
 
@@ -96,6 +97,13 @@ def settled(page: Page, address: str) -> None:
     page.wait_for_timeout(SETTLE_MS)
 
 
+def whole(page: Page, width: int) -> None:
+    """Makes the window as tall as the page, which scrolls inside of it."""
+    tall = page.get_by_test_id("stMain").evaluate("main => main.scrollHeight")
+    page.set_viewport_size({"width": width, "height": max(HEIGHT, min(tall, 4000))})
+    page.wait_for_timeout(SETTLE_MS // 2)
+
+
 def take(folder: Path, width: int = 1440) -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         full = showcase.build(Path(scratch) / "full")
@@ -108,13 +116,15 @@ def take(folder: Path, width: int = 1440) -> None:
             with web(home.root) as address, beating(full):
                 for scheme in ("light", "dark"):
                     window = browser.new_context(
-                        viewport={"width": width, "height": 1000}, color_scheme=scheme, locale="en-GB"
+                        viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, locale="en-GB"
                     )
                     page = window.new_page()
                     for name, path in wanted.items():
+                        page.set_viewport_size({"width": width, "height": HEIGHT})
                         settled(page, f"{address}/{path}")
+                        whole(page, width)
                         target = folder / f"{prefix}{name}-{scheme}.png"
-                        page.screenshot(path=target, full_page=True)
+                        page.screenshot(path=target)
                         print(target, flush=True)
                     window.close()
         browser.close()

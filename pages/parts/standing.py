@@ -108,7 +108,7 @@ def _runs(job: Job, around: Around, ready: bool, idle_minutes: float) -> Standin
         return Standing("ready", says, ":material/check_circle:", "green")
     since = quantities.moment(job.started_at)
     took = quantities.duration((around.now - since).total_seconds()) if since else ""
-    doing = words.sentence(job.phase) if job.phase else t("playground.state.begins")
+    doing = words.phase(job.phase) if job.phase else t("playground.state.begins")
     return Standing("starting", f"{md(doing, 80)} …", ":material/hourglass_empty:", "blue", took)
 
 

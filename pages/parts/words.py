@@ -1,5 +1,6 @@
 """What states, formats and settings are called. A state has a word and an icon, never only a colour."""
 
+import re
 from dataclasses import dataclass
 
 from pages.parts.texts import has, t
@@ -54,6 +55,27 @@ def role(name: str) -> str:
 def sentence(text: str) -> str:
     """With a capital first letter, the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def phase(told: str) -> str:
+    """What a job says that it does; of what is not known here, its own words."""
+    for name, pattern in PHASES.items():
+        if match := re.fullmatch(pattern, told):
+            return t(f"words.phase.{name}", **match.groupdict())
+    return sentence(told)
+
+
+PHASES = {
+    "starting": "starting",
+    "libraries": "loading the libraries",
+    "model": "loading the model",
+    "training": "training",
+    "resumed": r"training, from step (?P<step>\d+)",
+    "taken_up": r"taking up the trained adapter of step (?P<step>\d+)",
+    "saving": "saving the adapter",
+    "merging": "merging",
+    "fetching": "fetching (?P<what>.+)",
+}
 
 
 def label(pointer: str) -> str:

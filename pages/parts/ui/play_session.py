@@ -217,4 +217,4 @@ def person() -> str:
 
 def phase(job: Job) -> str:
     """What a running job does, in words."""
-    return words.sentence(job.phase) if job.phase else t("playground.state.begins")
+    return words.phase(job.phase) if job.phase else t("playground.state.begins")
