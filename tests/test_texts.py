@@ -26,7 +26,6 @@ MARKUP = re.compile(r":material/\w+:|:[a-z]+(-badge)?\[|`[^`]*`|https?://\S+")
 KEY = re.compile(r"[a-z_]+(\.[a-z_/]+)+")
 NOT_YET = {
     "pages/watch/home.py", "pages/watch/queue.py", "pages/parts/ui/jobs.py",
-    "pages/watch/monitor.py", "pages/parts/ui/run.py", "pages/parts/ui/run_data.py", "pages/parts/ui/run_failure.py",
     "pages/build/train.py", "pages/parts/ui/form.py", "pages/keep/models.py",
     "pages/build/data.py", *(f"pages/parts/ui/{name}.py" for name in (
         "data_change", "data_findings", "data_head", "data_pick", "data_row", "data_statistics", "data_versions",

@@ -1,4 +1,4 @@
-"""Lines of metrics.jsonl as columns of numbers, a block at a time: by pyarrow where a block is well formed, else by line."""
+"""Lines of metrics.jsonl as columns of numbers, a block at a time: by pyarrow where it is well formed, else by line."""
 
 from dataclasses import dataclass, field
 from typing import Any

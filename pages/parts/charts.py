@@ -15,6 +15,7 @@ from pages.parts.texts import t
 SERIES = ["training", "evaluation", "third", "fourth", "alert", "quiet"]
 """Names for the palette's colours, so that marks have one of their own in both themes."""
 
+TOLD = ("loss", "trend", "eval_loss")
 ALERTS = ("not_finite", "diverged", "stalled")
 AXIS_FORMATS = {"step": "~s", "epoch": ".2~f", "tokens": ".3~s"}
 SECONDS = (
@@ -57,7 +58,7 @@ def loss(
     dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True)
     zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
     return alt.layer(
-        *_marks(x, height),
+        *_marks(x, legend),
         line("loss", "training", strokeWidth=1, opacity=0.35),
         line("trend", "training", strokeWidth=2.25),
         line("eval_loss", "evaluation", strokeWidth=1.75).add_params(zoom),
@@ -86,7 +87,8 @@ def attempts(
         .add_params(zoom)
     )
     tips = [
-        alt.Tooltip("attempt:N", title=t("charts.attempt")), _step_tip(), alt.Tooltip("loss:Q", title=t("charts.loss"), format=".4f"),
+        alt.Tooltip("attempt:N", title=t("charts.attempt")), _step_tip(),
+        alt.Tooltip("loss:Q", title=t("charts.loss"), format=".4f"),
     ]  # fmt: skip
     return alt.layer(lines, _ruler(x, tips), data=table).properties(height=height)
 
@@ -104,7 +106,7 @@ STRIP_FORMATS = {
 
 
 def strip(table: pd.DataFrame, axis: str = "step", total_steps: int | None = None) -> alt.VConcatChart:
-    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all of them."""
+    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all."""
     fields = [name for name in table.columns if name in STRIP_FORMATS]
     tips = [_axis_tip(axis), *([_step_tip()] if axis != "step" else [])]
     tips += [alt.Tooltip(f"{name}:Q", title=t(f"charts.strip.{name}"), format=_tip_format(name)) for name in fields]
@@ -136,8 +138,8 @@ def _panel(
     return alt.layer(drawn, ruler).properties(height=STRIP_HEIGHT, width="container", title=title)
 
 
-def _marks(x: alt.X, height: int) -> list[alt.Chart]:
-    """Checkpoints as small triangles on the axis; attempts, alerts and the best as lines from top to bottom with a word."""
+def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
+    """Checkpoints as small triangles on the axis; attempts, alerts and the best as lines with a word at their top."""
     named = [t(f"charts.mark.{kind}") for kind in KINDS]
     words = "[" + ", ".join(f"'{_js(word)}'" for word in named) + "][datum.mark]"
     words += " + (datum.which > 0 ? ' ' + datum.which : '')"
@@ -153,18 +155,16 @@ def _marks(x: alt.X, height: int) -> list[alt.Chart]:
         align="left", baseline="top", dx=5, dy=2, fontSize=11, clip=True
     )
     points = marked("mark_checkpoints", "datum.mark == 0").mark_point(
-        shape="triangle-up", filled=True, size=40, opacity=0.8, clip=True
+        shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
     )
-    high = alt.Y("level:Q", title=None)
-    del high
     return [
-        rules.encode(x=x, color=_color(None), tooltip=tips),
-        names.encode(x=x, y=alt.value(0), text="word:N", color=_color(None)),
-        points.encode(x=x, y=alt.value(height - 5), color=_color(None), tooltip=tips),
+        rules.encode(x=x, color=_color(legend), tooltip=tips),
+        names.encode(x=x, y=alt.value(0), text="word:N", color=_color(legend)),
+        points.encode(x=x, y=alt.value("height"), color=_color(legend), tooltip=tips),
     ]
 
 
-def _color(legend: alt.Legend | None) -> alt.Color:
+def _color(legend: alt.Legend) -> alt.Color:
     return alt.Color("series:N", scale=alt.Scale(domain=SERIES), legend=legend)
 
 
@@ -190,17 +190,20 @@ def _quiet(log: bool = False) -> alt.Axis:
 
 def _ruler(x: alt.X, tips: list[alt.Tooltip]) -> alt.Chart:
     """A thin line at the place nearest to the pointer, which carries the tooltip."""
+    drawn = alt.Chart(name="ruler").transform_filter("!(datum.mark >= 0)")
+    for field in TOLD:
+        told = f"isValid(datum.{field}) ? format(datum.{field}, '.4f') : '–'"
+        drawn = drawn.transform_calculate(**{f"said_{field}": told})
     hover = alt.selection_point(
         name="hover", fields=["x"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
     shown = alt.when(hover).then(alt.value(0.35)).otherwise(alt.value(0))
-    return alt.Chart(name="ruler").mark_rule(strokeWidth=1).encode(x=x, opacity=shown, tooltip=tips).add_params(hover)
+    return drawn.mark_rule(strokeWidth=1).encode(x=x, opacity=shown, tooltip=tips).add_params(hover)
 
 
 def _loss_tips(axis: str) -> list[alt.Tooltip]:
     tips = [_step_tip(), *([_axis_tip(axis)] if axis != "step" else [])]
-    values = [("loss", "charts.loss"), ("trend", "charts.trend"), ("eval_loss", "charts.eval_loss")]
-    return tips + [alt.Tooltip(f"{field}:Q", title=t(key), format=".4f") for field, key in values]
+    return tips + [alt.Tooltip(f"said_{field}:N", title=t(f"charts.{field}")) for field in TOLD]
 
 
 def _step_tip() -> alt.Tooltip:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,7 +134,7 @@ class Growing:
         self._nonfinite += [(row + self.size, name, word) for row, name, word in block.nonfinite[: max(0, free)]]
         attempts = self._column("attempt")[span]
         begins = [0, *(np.flatnonzero(np.diff(attempts)) + 1).tolist(), count]
-        for first, end in zip(begins, begins[1:], strict=False):
+        for first, end in pairwise(begins):
             self._go_over(int(attempts[first]), self.size + first, self.size + end)
         self.size += count
 
@@ -149,7 +150,7 @@ class Growing:
     def _go_over(self, attempt: int, first: int, end: int) -> None:
         """Rows of an attempt came: what earlier ones did at its steps and after them was lost, and is done again.
 
-        An evaluation that an earlier attempt owed comes at the very step that was resumed from, whose training row stays.
+        An evaluation that an earlier attempt owed comes at the step that was resumed from, whose training row stays.
         """
         if attempt != self._attempt:
             self._attempt, self._began_at = attempt, first

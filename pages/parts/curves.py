@@ -51,8 +51,8 @@ class Look:
 class Followed:
     """One file, read on from where the last look ended. Safe to be asked by many threads.
 
-    An unterminated last line waits until it is whole. A file that was replaced or cut short is read again from its start:
-    the bytes before the offset are compared too, as a new file may get the old one's inode number.
+    An unterminated last line waits until it is whole. A file that was replaced or cut short is read again from its
+    start: the bytes before the offset are compared too, as a new file may get the old one's inode number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +95,7 @@ class Followed:
             return Look(self._published(), self._broken)
 
     def _published(self) -> Columns:
-        """The newest rows. Of a very long run not at each look: a few more of a million change nothing that is drawn."""
+        """The newest rows. Of a very long run not at each look: a few more of a million change nothing drawn."""
         rows, seen = self._growing.size, self._seen
         much = rows - seen.size > NEWS * rows or time.monotonic() - self._seen_at > NEWS_S
         if seen.size > rows or rows < LONG_ROWS or much:

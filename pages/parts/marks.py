@@ -18,6 +18,11 @@ Mark = tuple[str, int, int]
 """(kind, step, which): `which` is the number of an attempt, else 0."""
 
 
+def coded(found: Sequence[Mark]) -> list[tuple[int, int, int]]:
+    """Kinds as their places in KINDS, as a chart's table holds them."""
+    return [(KINDS.index(kind), step, which) for kind, step, which in found]
+
+
 def find(
     columns: Columns,
     events: Sequence[dict[str, Any]],

@@ -68,6 +68,17 @@ def percent(fraction: float | None) -> str:
     return DASH if fraction is None else f"{100 * fraction:.0f} %"
 
 
+def share(fraction: float) -> str:
+    """A small share, with a decimal where it has one: `2.5 %`."""
+    return f"{_local(f'{100 * fraction:.3g}')} %"
+
+
+def energy(watt_hours: float) -> str:
+    """`0.4 Wh`, `87 Wh`, `1.25 kWh`."""
+    small = watt_hours < 999.5
+    return f"{_local(f'{watt_hours if small else watt_hours / 1000:.3g}')} {'Wh' if small else 'kWh'}"
+
+
 def moment(iso: str | None) -> datetime | None:
     """A UTC time of the protocol, or None where it is missing or not a time."""
     try:

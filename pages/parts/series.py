@@ -1,4 +1,4 @@
-"""What of a run's columns is drawn: an axis to draw along, whole curves smoothed first, then thinned to what a screen shows."""
+"""What of a run's columns is drawn: an axis to draw along, curves smoothed whole and thinned to what a screen shows."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ from pages.parts.columns import Columns, Rows
 MAX_POINTS = 1600
 """Of the loss: with its trend about 30 kB a refresh, and more than a wide screen has pixels for."""
 
+MAX_EVALUATIONS = 300
 STRIP_POINTS = 240
 SPARK_POINTS = 48
 AXES = ("step", "time", "epoch", "tokens")
@@ -49,7 +50,7 @@ def smooth(values: Numbers | Sequence[float], window: float) -> Numbers:
 
 
 def thin(x: Numbers, values: Numbers, points: int = MAX_POINTS) -> Rows:
-    """Positions of about `points` values that keep the outline of a line along ascending x: both ends and lone spikes."""
+    """Positions of about `points` values that keep a line's outline along ascending x: both ends, and lone spikes."""
     if len(values) <= points:
         return np.arange(len(values))
     chosen = MinMaxLTTBDownsampler().downsample(
@@ -128,54 +129,55 @@ def loss_table(
     axis: str = "step",
     share: float = USUAL_SMOOTHING,
     shown: str = "all",
-    marks: Sequence[tuple[str, int, int]] = (),
+    marks: Sequence[tuple[int, int, int]] = (),
     points: int = MAX_POINTS,
 ) -> pd.DataFrame:
     """x, step, loss, trend, eval_loss, mark, which: what the loss chart draws, by x.
 
-    It is one table, because a chart of one table keeps its view while the rows change. `mark` is a place in the kinds that
-    pages/parts/marks.py knows, -1 where a row marks nothing, and `which` the number that belongs to it.
+    It is one table, because a chart of one table keeps its view while the rows change. `mark` is what a row marks, -1
+    for nothing; an evaluation stands in the row of its step.
 
     Args:
-        marks: (kind, step, which) of what is marked; `kind` as in pages/parts/marks.py.
         shown: one of RANGES: the last part of the run.
+        marks: (mark, step, which) of what is marked.
     """
-    from pages.parts.marks import KINDS
-
-    rows = columns.rows("loss")
-    x, values, step = along(columns, rows, axis), columns.at("loss", rows), columns.at("step", rows)
-    last_step = columns.latest("step")
-    trend = smooth(values, window(share, rows.size, last_step, columns.latest("total_steps")))
-    tested = columns.rows("eval_loss")
-    tested_x = along(columns, tested, axis)
-    end = max((each[-1] for each in (x, tested_x) if each.size), default=0.0)
-    begin = min((each[0] for each in (x, tested_x) if each.size), default=0.0)
-    since = end - (end - begin) * RANGES[shown]
+    rows, tested = columns.rows("loss"), columns.rows("eval_loss")
+    x, step, values = along(columns, rows, axis), columns.at("step", rows), columns.at("loss", rows)
+    trend = smooth(values, window(share, rows.size, columns.latest("step"), columns.latest("total_steps")))
+    tested_x, tested_step = along(columns, tested, axis), columns.at("step", tested)
+    ends = [end for each in (x, tested_x) if each.size for end in (each[0], each[-1])]
+    since = max(ends, default=0.0) - (max(ends, default=0.0) - min(ends, default=0.0)) * RANGES[shown]
     first = int(np.searchsorted(x, since))
-    kept = thin(x[first:], values[first:], points) + first
-    parts = [pd.DataFrame({"x": x[kept], "step": step[kept], "loss": values[kept], "trend": trend[kept]})]
-    kept = np.flatnonzero(tested_x >= since)
-    kept = kept[thin(tested_x[kept], columns.at("eval_loss", tested[kept]), 300)]
-    losses = columns.at("eval_loss", tested[kept])
-    parts.append(pd.DataFrame({"x": tested_x[kept], "step": columns.at("step", tested[kept]), "eval_loss": losses}))
-    if marks and rows.size:
-        places = np.interp([at for _, at, _ in marks], step, x)
-        marked = {"mark": [KINDS.index(kind) for kind, _, _ in marks], "which": [which for _, _, which in marks]}
-        table = pd.DataFrame({"x": places, "step": [at for _, at, _ in marks], **marked})
-        parts.append(table[(table.x >= since) & (table.x <= end)])
-    return _typed(pd.concat([part for part in parts if len(part)] or parts[:1]))
+    seen = np.flatnonzero(tested_x >= since)
+    seen = seen[thin(tested_x[seen], columns.at("eval_loss", tested[seen]), MAX_EVALUATIONS)]
+    place = np.searchsorted(step, tested_step[seen])
+    beside = np.array(
+        [at < step.size and step[at] == own for at, own in zip(place, tested_step[seen], strict=True)], "?"
+    )
+    kept = np.union1d(thin(x[first:], values[first:], points) + first, place[beside]).astype(np.intp)
+    evals = np.full(kept.size, np.nan)
+    evals[np.searchsorted(kept, place[beside])] = columns.at("eval_loss", tested[seen[beside]])
+    alone = seen[~beside]
+    noted = [(mark, at, which, x_at) for (mark, at, which), x_at in zip(marks, _places(marks, step, x), strict=True)]
+    noted = [each for each in noted if each[3] >= since]
+    rest = alone.size + len(noted)
+    nothing = np.full(rest, np.nan)
+    made = {
+        "x": (np.r_[x[kept], tested_x[alone], [each[3] for each in noted]], "f4"),
+        "step": (np.r_[step[kept], tested_step[alone], [each[1] for each in noted]], "i4"),
+        "loss": (np.r_[values[kept], nothing], "f4"),
+        "trend": (np.r_[trend[kept], nothing], "f4"),
+        "eval_loss": (np.r_[evals, columns.at("eval_loss", tested[alone]), np.full(len(noted), np.nan)], "f4"),
+        "mark": (np.r_[np.full(kept.size + alone.size, -1), [each[0] for each in noted]], "i1"),
+        "which": (np.r_[np.zeros(kept.size + alone.size), [each[2] for each in noted]], "i2"),
+    }
+    order = np.argsort(made["x"][0], kind="stable")
+    return pd.DataFrame({name: values[order].astype(kind) for name, (values, kind) in made.items()})
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The narrowest types that show no difference: each byte goes over the wire at each refresh."""
-    whole = {"step": ("int32", 0), "mark": ("int8", -1), "which": ("int32", 0)}
-    for name in ("x", "step", "loss", "trend", "eval_loss", "mark", "which"):
-        if name not in table:
-            table[name] = np.nan
-        kind, missing = whole.get(name, ("float32", None))
-        table[name] = (table[name] if missing is None else table[name].fillna(missing)).astype(kind)
-    ordered = table.sort_values("x", kind="stable", ignore_index=True)
-    return ordered[["x", "step", "loss", "trend", "eval_loss", "mark", "which"]]
+def _places(marks: Sequence[tuple[int, int, int]], step: Numbers, x: Numbers) -> Numbers:
+    """Where the steps of marks stand on an axis."""
+    return np.interp([at for _, at, _ in marks], step, x) if marks and step.size else np.full(len(marks), np.nan)
 
 
 def attempts_table(columns: Columns, axis: str = "step", points: int = MAX_POINTS) -> pd.DataFrame:
@@ -204,7 +206,7 @@ STRIP = {
     "gpu_power_w": "mean",
     "host_mem_bytes": "max",
 }
-"""What is drawn under the loss, and how many rows become one point: a spike of the gradient must not be averaged away."""
+"""What is drawn under the loss, and how rows become one point: a spike of the gradient must not be averaged away."""
 
 
 def strip_fields(columns: Columns) -> list[str]:
@@ -214,7 +216,7 @@ def strip_fields(columns: Columns) -> list[str]:
 
 
 def strip_table(columns: Columns, axis: str = "step", shown: str = "all", points: int = STRIP_POINTS) -> pd.DataFrame:
-    """x, step and a column for each of strip_fields: all of them at the same places, so that one ruler reads them all."""
+    """x, step and a column for each of strip_fields: all at the same places, so that one ruler reads them all."""
     fields = strip_fields(columns)
     rows = columns.rows("loss") if columns.has("loss") else columns.rows("step")
     x = along(columns, rows, axis)

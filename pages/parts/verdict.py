@@ -3,18 +3,17 @@
 The rules look at the losses of the run so far (of an ended one: of the whole run), in this order; the first that holds
 is said. A run that is done is told how much better it ended, before that.
 
-| said | when | why so |
-|---|---|---|
-| not_finite | a loss was NaN or infinite | nothing that follows means anything |
-| diverging | the mean of the last DIVERGED_ROWS losses is over DIVERGED times the lowest such mean, and by DIVERGED_BY | the runner \
-ends a run at 3 times for 50 rows; this says it earlier, and DIVERGED_BY nats keep a loss near 0, whose ratios mean little, quiet |
-| early | fewer than EARLY_ROWS losses | below that the noise of single batches is as large as any trend |
-| overfitting | RISES or more evaluations since the best one, and the newest is above it by OVERFIT of it | one or two worse \
-evaluations are noise, and three are what early stopping waits for; a hundredth is less than people can see in answers |
-| flat | of a stretch at the end of at least FLAT_FROM of the run, the second half is not better than the first by FLAT of \
-the whole fall so far nor by twice the standard error of that difference | a trend that the noise hides cannot be used \
-either; a quarter of the run is long enough not to be a pause |
-| improving | none of these | |
+- not_finite: a loss was NaN or infinite. Nothing that follows means anything.
+- diverging: the mean of the last DIVERGED_ROWS losses is over DIVERGED times the lowest such mean, and by DIVERGED_BY
+  nats. The runner ends a run at 3 times over 50 rows; this says it earlier. DIVERGED_BY keeps a loss near 0 quiet,
+  whose ratios mean little.
+- early: fewer than EARLY_ROWS losses. Below that the noise of single batches is as large as any trend.
+- overfitting: RISES or more evaluations since the best one, and the newest is above it by OVERFIT of it. One or two
+  worse evaluations are noise, three are what early stopping waits for; less than a hundredth nobody sees in answers.
+- flat: of a stretch of at least FLAT_FROM of the run, up to its end, the second half is not better than the first by
+  FLAT of the whole fall so far, or not by twice the standard error of that difference. A trend that the noise hides
+  cannot be used either; a quarter of the run is too long for a pause.
+- improving: none of these.
 
 The longest flat stretch is said, in steps of FLAT_STEP of the run.
 """
@@ -131,7 +130,7 @@ def flat_share(losses: Numbers) -> float:
     means = np.add.reduceat(values[: begins.size * part], begins) / part
     fall = float(means[0] - means.min())
     for share in np.arange(1 - FLAT_STEP, FLAT_FROM - 1e-9, -FLAT_STEP):
-        stretch = values[-int(round(share * values.size)) :]
+        stretch = values[-round(float(share) * values.size) :]
         first, second = stretch[: stretch.size // 2], stretch[stretch.size // 2 :]
         error = np.sqrt(first.var(ddof=1) / first.size + second.var(ddof=1) / second.size)
         if first.mean() - second.mean() < max(FLAT * fall, 2 * float(error)):

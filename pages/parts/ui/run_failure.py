@@ -5,6 +5,7 @@ import streamlit as st
 
 from pages.parts import words
 from pages.parts.escape import md, one_line
+from pages.parts.texts import t
 from pages.parts.ui import frame
 from spool.health import cures
 from spool.protocol.errors import FinetunerError
@@ -17,10 +18,10 @@ def show(home: Home, job: Job) -> None:
     error = job.error or {}
     made = cures.suggestion(home, job)
     with st.container(border=True, gap="small"):
-        said = error.get("message") or "The job failed without a word."
-        frame.show_error(said, error.get("hint") or "Its log may say more.")
+        said = error.get("message") or t("monitor.failure.silent")
+        frame.show_error(said, error.get("hint") or t("monitor.failure.see_log"))
         if error.get("evidence"):
-            st.caption("Seen in this line:")
+            st.caption(t("monitor.failure.seen"))
             st.code(one_line(error["evidence"], 320), language=None, wrap_lines=True)
         if made:
             _what_to_try(home, job, made)
@@ -30,19 +31,19 @@ def _what_to_try(home: Home, job: Job, made: cures.Suggestion) -> None:
     """The difference, and one click that submits it; a second click, window or person gets the same job."""
     after = cures.submitted(home, job.id)
     if made.changes:
-        st.markdown("**What to try** :gray[Only this differs from the job above:]")
+        st.markdown(f"**{t('monitor.failure.try')}** :gray[{t('monitor.failure.only_this')}]")
         _table(made)
     else:
-        st.markdown(f"**What to try** :gray[{md(made.sentence, 300)}]")
+        st.markdown(f"**{t('monitor.failure.try')}** :gray[{md(made.sentence, 300)}]")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if after:
-            frame.link(frame.MONITOR, "It was tried again: open that job", icon=":material/replay:", job=after)
+            frame.link(frame.MONITOR, t("monitor.failure.tried"), icon=":material/replay:", job=after)
             return
-        label = "Retry with this change" if made.changes else "Retry as it is"
+        label = t("monitor.failure.retry_changed" if made.changes else "monitor.failure.retry")
         if st.button(label, type="primary", icon=":material/replay:", key=f"retry-{job.id}"):
             _submit(home, job, made)
         query = {"retry": job.id, "data": str(made.spec.get("dataset") or "")}
-        frame.link(frame.TRAIN, "Change more first", icon=":material/tune:", **query)
+        frame.link(frame.TRAIN, t("monitor.failure.change_more"), icon=":material/tune:", **query)
 
 
 def _table(made: cures.Suggestion) -> None:
@@ -59,12 +60,12 @@ def _table(made: cures.Suggestion) -> None:
         table,
         hide_index=True,
         height="content",
-        alt="What the retry changes",
+        alt=t("monitor.failure.alt"),
         column_config={
-            "setting": config.TextColumn("Setting", width="medium"),
-            "was": config.TextColumn("Was", width="small"),
-            "new": config.TextColumn("Will be", width="small"),
-            "why": config.TextColumn("Why", width="large"),
+            "setting": config.TextColumn(t("monitor.failure.setting"), width="medium"),
+            "was": config.TextColumn(t("monitor.failure.was"), width="small"),
+            "new": config.TextColumn(t("monitor.failure.new"), width="small"),
+            "why": config.TextColumn(t("monitor.failure.why"), width="large"),
         },
     )
 
@@ -78,8 +79,6 @@ def _submit(home: Home, job: Job, made: cures.Suggestion) -> None:
         fresh = cures.submit(home, job.id, made)
     except (OSError, FinetunerError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        frame.show_error(
-            f"The retry could not be written: {reason}.", "Check the disk and the rights of the data home."
-        )
+        frame.show_error(t("monitor.failure.not_written", reason=reason), t("monitor.failure.check_disk"))
         return
     st.switch_page(frame.MONITOR, query_params={"job": fresh})
