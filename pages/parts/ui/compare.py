@@ -6,13 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import contest, overlay, overlay_chart, quantities, words
+from pages.parts import contest, overlay, overlay_chart, quantities, series, words
 from pages.parts.dossier import Dossier, Value
 from pages.parts.escape import md, one_line
-from pages.parts.overlay import Curve
+from pages.parts.columns import Columns
 from pages.parts.texts import t, table
 from pages.parts.ui import frame, jobs
-from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 
 OFFERED = 300
@@ -142,16 +141,16 @@ def value(name: str, given: Value) -> str:
     return f"{given:g}" if isinstance(given, float) else one_line(given, 120)
 
 
-def chart(curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
+def chart(curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:
     """All runs on one chart, with what can be chosen about it; each choice stands in the address."""
     slots = STATE[SLOTS] = overlay.slots(list(curves), STATE.get(SLOTS, {}))
     with st.container(border=True, gap="small"):
-        if not any(len(curve.step) for curve in curves.values()):
+        if not any(columns.size for columns in curves.values()):
             st.caption(t("compare.no_rows"))
             return
-        axis, shown, weight, log = _choices(curves)
-        by_slot = {slots[each]: curve for each, curve in curves.items()}
-        rows = overlay.table(by_slot, axis, weight, log)
+        axis, shown, share, log = _choices(curves)
+        by_slot = {slots[each]: columns for each, columns in curves.items()}
+        rows = overlay.table(by_slot, axis, share, log)
         unit = ""
         if axis == "time":
             seconds, unit = overlay_chart.time_unit(float(rows["x"].max()))
@@ -164,45 +163,50 @@ def chart(curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
         st.caption(t("compare.png"))
 
 
-def _choices(curves: Mapping[str, Curve]) -> tuple[str, str, float, bool]:
-    """(axis, curves shown, smoothing, logarithm)."""
-    axes = [name for name in overlay.AXES if overlay.has(curves.values(), name)]
+def _choices(curves: Mapping[str, Columns]) -> tuple[str, str, float, bool]:
+    """(axis, curves shown, share that the trend averages over, logarithm)."""
     labels, kinds = table("compare.axis"), table("compare.show")
+    axes = overlay.axes(curves.values())
+    shares = {f"{100 * share:g}": share for share in series.SMOOTHINGS}
+    usual = f"{100 * series.USUAL_SMOOTHING:g}"
+    for name, options, first in (("show", kinds, "both"), ("x", axes, "step"), ("smooth", shares, usual)):
+        _keep(name, list(options), first)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        shown = _one_of("show", t("compare.show_label"), list(kinds), kinds)
-        axis = _one_of("x", t("compare.x_label"), axes, labels)
-        log = st.toggle(t("compare.log"), key="log", bind="query-params")
-        weight = st.slider(
-            t("compare.smoothing"), 0.0, 0.99, 0.8, 0.01, key="smooth", bind="query-params", width=220,
-            help=t("compare.smoothing_help"),
+        st.segmented_control(
+            t("compare.show_label"), list(kinds), required=True, key="compare-show", format_func=kinds.__getitem__,
+            on_change=_went, args=("show", "both"), label_visibility="collapsed",
         )  # fmt: skip
-    return axis, shown, min(0.99, max(0.0, float(weight))), bool(log)
+        st.segmented_control(
+            t("compare.x_label"), axes, required=True, key="compare-x", format_func=labels.__getitem__,
+            on_change=_went, args=("x", "step"), label_visibility="collapsed",
+        )  # fmt: skip
+        log = st.toggle(t("compare.log"), key="log", bind="query-params")
+        st.select_slider(
+            t("compare.smoothing"), list(shares), key="compare-smooth", help=t("compare.smoothing_help"), width=230,
+            format_func=lambda name: f"{name.replace('.', t('quantities.decimal'))} %",
+            on_change=_went, args=("smooth", usual),
+        )  # fmt: skip
+    return str(STATE["compare-x"]), str(STATE["compare-show"]), shares[STATE["compare-smooth"]], bool(log)
 
 
-def _one_of(name: str, said: str, options: Sequence[str], labels: Mapping[str, str]) -> str:
-    """A choice that stands in the address by its name: `bind` would put the label there, which other languages lack."""
-    key = f"compare-{name}"
+def _keep(name: str, options: Sequence[str], usual: str) -> None:
+    """A choice as the address names it: `bind` would put the label there, which other languages lack."""
     asked = st.query_params.get(name)
-    now = asked if asked in options else options[0]
-    if STATE.get(key) != now:
-        STATE[key] = now
-
-    def went() -> None:
-        if STATE[key] != options[0]:
-            st.query_params[name] = STATE[key]
-        else:
-            st.query_params.pop(name, None)
-
-    st.segmented_control(
-        said, options, required=True, key=key, on_change=went, format_func=labels.__getitem__,
-        label_visibility="collapsed",
-    )  # fmt: skip
-    return str(STATE[key])
+    now = asked if asked in options else usual
+    if STATE.get(f"compare-{name}") != now:
+        STATE[f"compare-{name}"] = now
 
 
-def take_along(curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
+def _went(name: str, usual: str) -> None:
+    if STATE[f"compare-{name}"] == usual:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = STATE[f"compare-{name}"]
+
+
+def take_along(curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:
     """The rows of all curves as a file, made when it is asked for."""
-    by_name = {(each, named[each]): curve for each, curve in curves.items()}
+    by_name = {(each, named[each]): columns for each, columns in curves.items()}
     st.download_button(
         t("compare.curves_csv"),
         partial(overlay.curves_csv, by_name),
@@ -212,17 +216,3 @@ def take_along(curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
         type="tertiary",
         on_click="ignore",
     )
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _loaded(root: str, job_id: str, size_bytes: int, changed_ns: int) -> Curve:
-    return overlay.load(Home.at(root).run(job_id).metrics)
-
-
-def curve(home: Home, job_id: str) -> Curve:
-    """A run's curve, shared by all sessions as long as its file is the same."""
-    try:
-        info = home.run(job_id).metrics.stat()
-    except OSError:
-        return overlay.of_rows([])
-    return _loaded(str(home.root), job_id, info.st_size, info.st_mtime_ns)

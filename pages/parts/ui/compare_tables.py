@@ -7,17 +7,16 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from pages.parts import dossier, overlay, overlay_chart, quantities, words
+from pages.parts import dossier, overlay, overlay_chart, quantities, series, words
+from pages.parts.columns import Columns
 from pages.parts.dossier import Dossier
-from pages.parts.overlay import Curve
 from pages.parts.texts import has, t
 from pages.parts.ui import compare, frame
 
 STATE = st.session_state
-JOULES_IN_WH = 3600.0
 
 
-def outcomes(dossiers: Sequence[Dossier], curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
+def outcomes(dossiers: Sequence[Dossier], curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:
     """One line a run; the header sorts, and a column that no run fills is left out."""
     ranked = dossier.by_eval(dossiers)
     best = dossier.best(dossiers)
@@ -47,12 +46,11 @@ def outcomes(dossiers: Sequence[Dossier], curves: Mapping[str, Curve], named: Ma
     )
 
 
-def _figures(ranked: Sequence[Dossier], curves: Mapping[str, Curve]) -> dict[str, pd.Series]:
+def _figures(ranked: Sequence[Dossier], curves: Mapping[str, Columns]) -> dict[str, pd.Series]:
     def numbers(values: Sequence[Any]) -> pd.Series:
         return pd.Series([dossier.finite(value) for value in values], dtype="float")
 
     trained = numbers([each.result.get("trained_s") for each in ranked])
-    energy = numbers([curves[each.job.id].energy_j for each in ranked])
     return {
         "eval_loss": numbers([each.eval_loss for each in ranked]),
         "final_loss": numbers([each.final_loss for each in ranked]),
@@ -61,7 +59,7 @@ def _figures(ranked: Sequence[Dossier], curves: Mapping[str, Curve]) -> dict[str
         "minutes": trained / 60,
         "tokens_per_s": numbers([each.tokens_per_s for each in ranked]),
         "memory": numbers([each.result.get("peak_gpu_mem_bytes") for each in ranked]) / 1e9,
-        "energy": energy / JOULES_IN_WH,
+        "energy": numbers([series.energy_wh(curves[each.job.id]) for each in ranked]),
     }
 
 
@@ -148,7 +146,7 @@ def field(section: str, name: str) -> str:
     return t(key) if has(key) else name
 
 
-def take_along(dossiers: Sequence[Dossier], curves: Mapping[str, Curve], named: Mapping[str, str]) -> None:
+def take_along(dossiers: Sequence[Dossier], curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:
     """Outcomes and every field of every run as one table for a spreadsheet."""
     ranked = dossier.by_eval(dossiers)
     header = [t("compare.field"), *(named[each.job.id] for each in ranked)]
