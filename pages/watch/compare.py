@@ -3,11 +3,9 @@
 The address holds the runs (`/compare?jobs=ID,ID`) and every choice, so a link shows somebody else the same.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import streamlit as st
 
-from pages.parts import dossier, overlay
+from pages.parts import dossier
 from pages.parts.curves import look
 from pages.parts.texts import t
 from pages.parts.ui import compare, compare_tables, frame
@@ -24,9 +22,7 @@ def show(ids: list[str], polled: bool) -> None:
     if polled and all(each.job.ended for each in dossiers):
         st.rerun()
     named = compare.names(each.job for each in dossiers)
-    with ThreadPoolExecutor(overlay.MOST_RUNS) as threads:  # parsing lets others compute: eight take the time of a few
-        looks = threads.map(lambda each: look(HOME.run(each).metrics), ids)
-        curves = {each: found.columns for each, found in zip(ids, looks, strict=True)}
+    curves = {each: look(HOME.run(each).metrics).columns for each in ids}
     compare.verdict(dossiers, named)
     compare.chart(curves, named)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):

@@ -7,9 +7,9 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import contest, overlay, overlay_chart, quantities, series, words
+from pages.parts.columns import Columns
 from pages.parts.dossier import Dossier, Value
 from pages.parts.escape import md, one_line
-from pages.parts.columns import Columns
 from pages.parts.texts import t, table
 from pages.parts.ui import frame, jobs
 from spool.protocol.jobs import Job
