@@ -38,6 +38,8 @@ def page() -> None:
         view()
         if batch is not None:
             play_batch.earlier(HOME, batch)
+        else:
+            beside = st.container(horizontal=True, width="content", gap="small")
     if batch not in (None, NEW):
         play_correct.saved()
         play_batch.show(HOME, known, str(batch))
@@ -46,8 +48,6 @@ def page() -> None:
         choice = play_models.choose(HOME, known)
         if choice is not None:
             told = play_models.settings()
-            if batch is None:
-                play_chat.menu(talk := Talk(HOME, known, choice, told))
     if choice is None:
         says = t("playground.nobody.says")
         frame.nothing(t("playground.nobody.head"), says, frame.TRAIN, t("playground.nobody.go"))
@@ -55,6 +55,9 @@ def page() -> None:
         frame.runner_notice()
         play_batch.ask(HOME, known, choice, told)
     else:
+        talk = Talk(HOME, known, choice, told)
+        with beside:
+            play_chat.menu(talk)
         play_correct.saved()
         play_chat.show(talk)
         play_chat.line(talk)

@@ -68,12 +68,14 @@ class Settings:
     repetition_penalty: float = 1.0
     seed: int = 42
     system: str = ""
+    memory: bool = True
+    """Whether the model is told what was said before."""
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What a spec or an ask calls them, without the system prompt."""
+        """What a spec or an ask calls them, without what is no number."""
         told = asdict(self)
-        del told["system"]
+        del told["system"], told["memory"]
         return told
 
 
@@ -87,7 +89,8 @@ def settings(values: Mapping[str, Any]) -> Settings:
         usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         told[name] = type(default)(min(most, max(least, value))) if usable and value is not None else default
     system = values.get("system")
-    return Settings(**told, system=system.strip()[:LONGEST_PROMPT] if isinstance(system, str) else "")
+    told["system"] = system.strip()[:LONGEST_PROMPT] if isinstance(system, str) else ""
+    return Settings(**told, memory=values.get("memory") is not False)
 
 
 @dataclass

@@ -74,6 +74,11 @@ def offered(home: Home, messages: Messages) -> list[Stored]:
     return [stored for stored in newest.values() if fits(stored, messages)]
 
 
+def takes(home: Home, dataset: str, messages: Messages) -> bool:
+    """Whether the dataset that a job names by `dataset` is stored here and takes such a row."""
+    return any(stored.name == dataset.partition("@")[0] for stored in offered(home, messages))
+
+
 def save(home: Home, name: str, made: Correction) -> Saved:
     """Keeps a correction as a row of `name`: of a new dataset, or in a new version of the one that is there.
 

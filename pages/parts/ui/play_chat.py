@@ -191,7 +191,7 @@ def _answer(talk: Talk, number: int, turn: Turn, who: str, answer: Answer) -> No
             t("playground.correct"), key=f"play-correct-{number}-{who}", icon=":material/edit_note:",
             type="tertiary", help=t("playground.correct_help"),
         ):  # fmt: skip
-            before = play_session.current().turns[:number]
+            before = play_session.current().turns[:number] if turn.settings.memory else []
             asked = chat.conversation(before, who, turn.prompt, turn.settings.system)
             play_correct.dialog(talk.home, play_correct.asked(asked, who, answer.text, turn.reference, talk.known))
 

@@ -1,7 +1,7 @@
 """A wrong answer put right: what was asked, what the model said, the right answer, and the dataset it goes to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -31,6 +31,11 @@ class Asked:
     dataset: str
 
     @property
+    def alone(self) -> "Asked":
+        """Without the questions before it."""
+        return replace(self, messages=(*(m for m in self.messages[:1] if m["role"] == "system"), self.messages[-1]))
+
+    @property
     def key(self) -> str:
         return f"{self.who}-{abs(hash((self.wrong, *(m['content'] for m in self.messages)))):x}"
 
@@ -49,11 +54,8 @@ def dialog(home: Home, this: Asked) -> None:
 
 
 def _dialog(home: Home, this: Asked) -> None:
-    earlier = len([m for m in this.messages[:-1] if m["role"] == "user"])
     with st.container(gap="xsmall"):
         st.caption(t("playground.correction.question"))
-        if earlier:
-            st.caption(f":material/history: {t('playground.correction.earlier', count=earlier)}")
         st.text(lines(this.messages[-1]["content"]))
     with st.container(gap="xsmall"):
         st.caption(t("playground.correction.wrong"))
@@ -65,6 +67,14 @@ def _dialog(home: Home, this: Asked) -> None:
         height=140,
         max_chars=corrections.LONGEST,
     )
+    earlier = len([m for m in this.messages[:-1] if m["role"] == "user"])
+    if earlier and not st.toggle(
+        t("playground.correction.earlier", count=earlier),
+        corrections.takes(home, this.dataset, this.messages),
+        help=t("playground.correction.earlier_help"),
+        key=f"correct-earlier-{this.key}",
+    ):
+        this = this.alone
     name = _target(home, this)
     if st.button(t("playground.correction.save"), type="primary", icon=":material/save:", disabled=not name):
         _save(home, str(name), this, right)

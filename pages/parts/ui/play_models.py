@@ -15,6 +15,7 @@ from spool.protocol.jobs import Job, list_jobs
 
 STATE = st.session_state
 PICKED, BESIDE, BARE = "play-with", "play-base", "play-model"
+NAMES = (*BOUNDS, "system", "memory")
 SHOWN = 300
 """Adapters that are offered, the newest first; an older one comes by its link on Models."""
 COLORS = ("blue", "orange", "green", "violet")
@@ -151,13 +152,13 @@ def heading(who: str, name: str, position: int) -> str:
 
 def settings() -> Settings:
     """The quiet button behind which everything about answering lies; what differs from the usual stands on it."""
-    told = chat.settings({name: STATE.get(f"play/{name}") for name in (*BOUNDS, "system")})
-    differs = sum(getattr(told, name) != getattr(Settings(), name) for name in (*BOUNDS, "system"))
+    told = chat.settings({name: STATE.get(f"play/{name}") for name in NAMES})
+    differs = sum(getattr(told, name) != getattr(Settings(), name) for name in NAMES)
     text = t("playground.settings_changed", count=differs) if differs else t("playground.settings")
     popover = st.popover(text, icon=":material/tune:", type="tertiary", key="play-settings")
     with popover.container(width=380, gap="small"):
         _ask(Settings())
-    return chat.settings({name: STATE.get(f"play/{name}") for name in (*BOUNDS, "system")})
+    return chat.settings({name: STATE.get(f"play/{name}") for name in NAMES})
 
 
 def _ask(usual: Settings) -> None:
@@ -169,6 +170,7 @@ def _ask(usual: Settings) -> None:
         return t(f"playground.setting.{name}")
 
     st.text_area(says("system"), height=80, max_chars=chat.LONGEST_PROMPT, **key("system"))
+    st.toggle(says("memory"), **key("memory"))
     st.slider(says("temperature"), 0.0, 2.0, step=0.05, **key("temperature"))
     st.number_input(says("max_new_tokens"), 1, 4096, step=64, **key("max_new_tokens"))
     with st.grid(2, min_column_width=150, gap="small"):
@@ -180,5 +182,5 @@ def _ask(usual: Settings) -> None:
 
 
 def _reset() -> None:
-    for name in (*BOUNDS, "system"):
+    for name in NAMES:
         STATE[f"play/{name}"] = getattr(Settings(), name)

@@ -153,7 +153,7 @@ def ask(home: Home, choice: Choice, name: str, prompt: str, told: Settings, refe
     try:
         session = open_for(home, choice, name)
         for who in choice.who:
-            messages = chat.conversation(held.turns, who, turn.prompt, told.system)
+            messages = chat.conversation(held.turns if told.memory else [], who, turn.prompt, told.system)
             number = asks.ask(home, session, messages, [who], **told.sampling)
             turn.answers[who] = Answer(session, number)
     except FinetunerError as error:
