@@ -30,3 +30,4 @@ frame.sidebar()
 with frame.body():
     frame.fault_notice()
     shown.run()
+frame.foot()

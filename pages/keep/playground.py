@@ -60,7 +60,7 @@ def page() -> None:
             play_chat.menu(talk)
         play_correct.saved()
         play_chat.show(talk)
-        play_chat.line(talk)
+        frame.at_foot(lambda: play_chat.line(talk))
 
 
 frame.title(t("frame.page.playground"), t("playground.says"))

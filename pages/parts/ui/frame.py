@@ -1,6 +1,6 @@
 """What surrounds every page: mark, language, the runner's state in the sidebar, width, errors in plain words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -19,6 +19,7 @@ from spool.protocol.jobs import Job
 from spool.protocol.roster import Roster
 
 WIDTH_PX = 1180
+FOOT = "frame-foot"
 
 HOME = "pages/watch/home.py"
 DATA = "pages/build/data.py"
@@ -108,7 +109,19 @@ def zone() -> tzinfo:
 
 def body() -> DeltaGenerator:
     """The page, no wider than reads well."""
+    st.session_state.pop(FOOT, None)
     return st.container(horizontal_alignment="center").container(width=WIDTH_PX)
+
+
+def at_foot(draw: Callable[[], None]) -> None:
+    """What a page draws outside of its body: only there does Streamlit pin a chat's line and scroll along with it."""
+    st.session_state[FOOT] = draw
+
+
+def foot() -> None:
+    draw: Callable[[], None] | None = st.session_state.pop(FOOT, None)
+    if draw:
+        draw()
 
 
 def title(text: str, says: str) -> None:

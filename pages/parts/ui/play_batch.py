@@ -1,6 +1,7 @@
 """Many prompts at once: where they come from, and their answers in a table as they come, kept as a job."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -187,24 +188,32 @@ def _polled(home: Home, spec: dict[str, Any], known: dict[str, Adapter], job_id:
 
 def _drawn(home: Home, batch: Batch, polled: bool) -> None:
     rows = answers.rows(play_session.answers(home, batch.job.id))
+    names = batch.names | {
+        who: play_models.label(batch.known, who) for row in rows for who in row.answers if who not in batch.names
+    }
+    _head(batch, rows, names)
     _state(home, batch, len(rows))
     if not rows:
         if batch.job.state == "done":
             st.caption(t("playground.batch.no_answers"))
         return
-    names = batch.names | {
-        who: play_models.label(batch.known, who) for row in rows for who in row.answers if who not in batch.names
-    }
     _scores(rows, names)
     _table(batch, rows, names)
 
 
+def _head(batch: Batch, rows: list[Row], names: dict[str, str]) -> None:
+    """Name, the way to its job, and what of it can be taken along."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+        st.subheader(md(one_line(batch.job.name, 80)), anchor=False, width="content")
+        with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
+            if rows:
+                _downloads(batch, rows, names)
+            frame.link(frame.MONITOR, t("playground.batch.to_job"), icon=":material/monitoring:", job=batch.job.id)
+
+
 def _state(home: Home, batch: Batch, answered: int) -> None:
-    """Name, and how far it is or why it does not move."""
+    """How far it is, or why it does not move."""
     job = batch.job
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(md(one_line(job.name, 80)), anchor=False, width="content")
-        frame.link(frame.MONITOR, t("playground.batch.to_job"), icon=":material/monitoring:", job=job.id)
     if job.state == "running":
         step, total = job.progress.get("step") or 0, job.progress.get("total_steps")
         left = job.progress.get("eta_s")
@@ -243,12 +252,10 @@ def _table(batch: Batch, rows: list[Row], names: dict[str, str]) -> None:
     if len(names) < 2:
         filters.pop("apart", None)
     judged = [who for who in names if who != BASE] or list(names)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        which = st.segmented_control(
-            t("playground.batch.show"), list(filters), default="all", required=True, format_func=filters.__getitem__,
-            key="play-filter", label_visibility="collapsed", persist_state="session",
-        )  # fmt: skip
-        _downloads(batch, rows, names)
+    which = st.segmented_control(
+        t("playground.batch.show"), list(filters), default="all", required=True, format_func=filters.__getitem__,
+        key="play-filter", label_visibility="collapsed", persist_state="session",
+    )  # fmt: skip
     kept = answers.kept(rows, str(which), judged)
     if not kept:
         st.caption(t("playground.batch.none_left"))
@@ -281,18 +288,17 @@ def _frame(rows: list[Row], names: dict[str, str]) -> int | None:
 
 
 def _downloads(batch: Batch, rows: list[Row], names: dict[str, str]) -> None:
-    with st.container(horizontal=True, width="content", gap="small"):
-        for kind, make, mime in (("csv", answers.to_csv, "text/csv"), ("jsonl", answers.to_jsonl, "application/jsonl")):
-            st.download_button(
-                kind.upper(),
-                lambda make=make: make(rows, names),
-                file_name=f"answers-{batch.job.id[-6:]}.{kind}",
-                mime=mime,
-                icon=":material/download:",
-                type="tertiary",
-                on_click="ignore",
-                key=f"play-download-{kind}",
-            )
+    for kind, make, mime in (("csv", answers.to_csv, "text/csv"), ("jsonl", answers.to_jsonl, "application/jsonl")):
+        st.download_button(
+            kind.upper(),
+            partial(make, rows, names),
+            file_name=f"answers-{batch.job.id[-6:]}.{kind}",
+            mime=mime,
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+            key=f"play-download-{kind}",
+        )
 
 
 def _detail(batch: Batch, row: Row, names: dict[str, str]) -> None:

@@ -223,7 +223,7 @@ def line(talk: Talk) -> None:
     """What stays at the foot of the page: how the session stands, and the line in which one asks."""
     held = play_session.current()
     state = play_session.look(talk.home, talk.choice)
-    with st.bottom, st.container(horizontal_alignment="center"), st.container(width=frame.WIDTH_PX, gap="xsmall"):
+    with st.bottom:
         if held.editing is not None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.caption(f":material/edit: {t('playground.editing', number=held.editing + 1)}", width="content")
@@ -232,11 +232,10 @@ def line(talk: Talk) -> None:
             st.fragment(_standing, run_every=LOOK_S)(talk, state.kind)
         else:
             _standing(talk, state.kind)
-        asked = st.chat_input(
-            t("playground.ask", count=len(talk.choice.who)), key=INPUT, max_chars=chat.LONGEST_PROMPT,
-            disabled=held.live, on_submit=_submit, args=(talk,),
-        )  # fmt: skip
-        del asked
+    st.chat_input(
+        t("playground.ask", count=len(talk.choice.who)), key=INPUT, max_chars=chat.LONGEST_PROMPT, disabled=held.live,
+        on_submit=_submit, args=(talk,),
+    )  # fmt: skip
 
 
 def _keep() -> None:

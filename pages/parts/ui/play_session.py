@@ -69,12 +69,12 @@ def spec_of(home: Home, job_id: str) -> dict[str, Any]:
     return {}
 
 
-def around(home: Home) -> Around:
+def around(home: Home, job_id: str) -> Around:
     """What else goes on, without reading every job."""
     running = next(iter(list_jobs(home, "running")), None)
     tokens = Tokens(home)
     waiting = [token.job_id for state in (State.QUEUED, State.CHECKING) for token in tokens.list(state)]
-    behind = len([each for each in waiting if each != current().session])
+    behind = len([each for each in waiting if each != job_id])
     return Around(running, behind, alive.look(home), frame.now(), frame.zone())
 
 
@@ -89,7 +89,7 @@ def look(home: Home, choice: Choice) -> Standing:
 
 def of_job(home: Home, job: Job) -> Standing:
     """How a job of kind `generate` stands, a chat or a batch."""
-    return standing.standing(job, around(home), answers(home, job.id).ready, chat.IDLE_MINUTES)
+    return standing.standing(job, around(home, job.id), answers(home, job.id).ready, chat.IDLE_MINUTES)
 
 
 def answers(home: Home, session: str) -> Answers:
