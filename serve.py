@@ -1,7 +1,7 @@
 """The web server: what must be right before it starts, and the door in front of every request. No page is made here.
 
-Run as: streamlit run serve.py        (or `make up`, which starts the runner too)
-        python serve.py               says whether the sign-in is set up correctly, and starts nothing
+Run as: streamlit run serve.py                 (or `make up`, which starts the runner too)
+        streamlit run serve.py -- --check      says whether the sign-in is set up correctly, and starts nothing
 """
 
 import sys
@@ -9,7 +9,7 @@ import sys
 import streamlit as st
 from starlette.middleware import Middleware
 
-from pages.parts.signin import Access, Open
+from pages.parts.signin import Access
 from pages.parts.ui.door import Door
 from pages.parts.ui.signin import settings
 from spool.protocol.errors import SettingsError
@@ -22,10 +22,8 @@ except SettingsError as error:
     print(f"The web app does not start: {error.message}\n{error.hint}", file=sys.stderr, flush=True)
     sys.exit(WRONG_CONFIGURATION)
 
-app = st.App("streamlit_app.py", middleware=[Middleware(Door, access=access)] if isinstance(access, Access) else [])
+if "--check" in sys.argv[1:]:
+    print(access, flush=True)
+    sys.exit(0)
 
-if __name__ == "__main__":
-    if isinstance(access, Open):
-        print("No sign-in: " + ("a proxy in front does it." if access.proxy else "only this machine can open the app."))
-    else:
-        print(f"Sign-in at {access.origin} for {', '.join(access.allow)}.")
+app = st.App("streamlit_app.py", middleware=[Middleware(Door, access=access)] if isinstance(access, Access) else [])

@@ -50,6 +50,9 @@ class Open:
 
     proxy: bool = False
 
+    def __str__(self) -> str:
+        return "No sign-in: " + ("a proxy in front does it." if self.proxy else "only this machine can open the app.")
+
 
 @dataclass(frozen=True)
 class Access:
@@ -65,6 +68,9 @@ class Access:
     @property
     def secure(self) -> bool:
         return self.origin.startswith("https://")
+
+    def __str__(self) -> str:
+        return f"Sign-in at {self.origin} for {', '.join(self.allow)}."
 
 
 class Verdict(Enum):

@@ -27,7 +27,7 @@ from pages.parts import signin
 from pages.parts.signin import Access, Verdict
 from pages.parts.ui.signin import SAID, SIGN_IN, SIGN_OUT, door_stands, signed_out
 
-CLOSED = ("/_stcore/upload_file/", "/media/")
+CLOSED = ("/_stcore/upload_file/", "/_stcore/metrics", "/media/")
 LOGIN, LOGOUT = "/auth/login", "/auth/logout"
 RETURN = "finetuner_return"
 RETURN_S = 600

@@ -24,6 +24,9 @@ SIGN_IN, SIGN_OUT = "sign_in", "sign_out"
 SAID = "signin"
 """The query parameter in which the door says how a sign-in went."""
 
+FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Forwarded-Host")
+"""What a proxy adds to a request: then it is not only this machine that opens the app."""
+
 signed_out = SignedOut()
 _door_stands = False
 
@@ -61,7 +64,10 @@ def passed() -> bool:
         _sheet(t("signin.broken.title"), t("signin.broken.says"))
         return False
     if isinstance(access, Open):
-        return True
+        stranger = not access.proxy and any(name in st.context.headers for name in FORWARDED)
+        if stranger:
+            _sheet(t("signin.broken.title"), t("signin.broken.proxied"))
+        return not stranger
     if not _door_stands:
         _sheet(t("signin.broken.title"), t("signin.broken.door"))
         return False
