@@ -61,7 +61,7 @@ def phase(told: str) -> str:
     """What a job says that it does; of what is not known here, its own words."""
     for name, pattern in PHASES.items():
         if match := re.fullmatch(pattern, told):
-            return t(f"words.phase.{name}", **match.groupdict())
+            return t(f"words.phase.{name}", None, **match.groupdict())
     return sentence(told)
 
 
