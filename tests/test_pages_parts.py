@@ -198,7 +198,7 @@ def test_fields_carry_the_specs_own_words_and_bounds() -> None:
     assert known["/train/gradient_checkpointing"].choices == ("auto", True, False)
     stopping = known["/limits/early_stopping"]
     assert [member.default for member in stopping.members] == [3, 0.0]
-    assert known["/train/max_steps"].unset == "no limit"
+    assert known["/train/max_steps"].unset == "none"
 
 
 def test_a_draft_says_only_what_differs(tmp_path: Path) -> None:

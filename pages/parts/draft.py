@@ -1,4 +1,4 @@
-"""From what stands in the form to a small job spec, and to what is wrong with it in words."""
+"""From what stands in the form to a small job spec, from a spec back to the form, and what is wrong in words."""
 
 import re
 from collections.abc import Mapping
@@ -9,11 +9,16 @@ from typing import Any
 import orjson
 
 from pages.parts import words
+from pages.parts.texts import t
 from spool.protocol import durable, resolve, settings
+from spool.protocol.dropbox import dropped_spec
 from spool.protocol.errors import FinetunerError, Problem, SpecError
 from spool.protocol.home import Home
-from spool.protocol.parse import parse_spec
+from spool.protocol.parse import parse_json, parse_spec
 from spool.protocol.spec import SCHEMA_VERSION, JobSpec
+
+OF_ITS_OWN = ("schema", "submission_id", "submitted_by", "retry_of")
+"""What a spec that fills the form does not bring along: each job has its own."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,19 @@ class Draft:
         return durable.to_bytes(self.spec).decode()
 
 
-def spec_of(model: str | None, dataset: str | None, values: dict[str, Any], merged: bool = False) -> dict[str, Any]:
-    """The smallest spec that says this: `values` maps JSON pointers to what differs from the default."""
+def spec_of(
+    model: str | None,
+    dataset: str | None,
+    values: Mapping[str, Any],
+    merged: bool = False,
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The smallest spec that says this.
+
+    Args:
+        values: what differs from the default, by JSON pointer.
+        beside: what no input can hold (of an imported spec), by JSON pointer; it goes in as it is.
+    """
     spec: dict[str, Any] = {"schema": SCHEMA_VERSION}
     if values.get("/name"):
         spec["name"] = values["/name"]
@@ -39,16 +55,24 @@ def spec_of(model: str | None, dataset: str | None, values: dict[str, Any], merg
     if dataset:
         spec["dataset"] = dataset
     for pointer, value in values.items():
-        if pointer == "/name":
-            continue
-        *parents, leaf = pointer.split("/")[1:]
-        place = spec
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
+        if pointer != "/name":
+            _put(spec, pointer, value)
     if merged:
         spec["export"] = ["adapter", "merged"]
+    for pointer, value in (beside or {}).items():
+        _put(spec, pointer, value)
     return spec
+
+
+def _put(spec: dict[str, Any], pointer: str, value: Any) -> None:
+    *parents, leaf = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+    place = spec
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            return
+        place = inner
+    place[leaf] = value
 
 
 def values_of(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,16 +80,51 @@ def values_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in spec.items():
         if name in JobSpec.model_fields and isinstance(value, dict):
-            values |= {f"/{name}/{member}": each for member, each in value.items()}
+            values |= {f"/{name}/{_escaped(member)}": each for member, each in value.items()}
         else:
-            values[f"/{name}"] = value
+            values[f"/{_escaped(name)}"] = value
     return values
 
 
-def judge(spec: dict[str, Any], home: Home, started_in: Path) -> Draft:
-    """What the runner would say of it. Where references lead can only be a doubt: the runner may see other folders."""
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def imported(data: bytes) -> dict[str, Any]:
+    """The spec in a file or a pasted text; what is wrong with its fields is judged with the form.
+
+    Raises:
+        SpecError: it is no JSON object, with the line and column where it breaks off.
+    """
+    document, _ = parse_json(data)
+    if not isinstance(document, dict):
+        raise SpecError([Problem("not_an_object", t("train.import.no_object"), t("train.import.smallest"))])
+    return document
+
+
+def dropped_before(home: Home, job_id: str) -> dict[str, Any] | None:
+    """The spec that was handed in under this id, wherever it is by now; None where there is none to be read."""
     try:
-        parsed = parse_spec(orjson.dumps(spec))
+        return dropped_spec(home, job_id)
+    except FinetunerError:
+        pass
+    for folder in (home.incoming, home.accepting):
+        try:
+            document = parse_json((folder / f"{job_id}.json").read_bytes())[0]
+        except (OSError, SpecError):
+            continue
+        if isinstance(document, dict):
+            return document
+    return None
+
+
+def judge(spec: dict[str, Any], home: Home, started_in: Path) -> Draft:
+    """What the runner would say of it. Where references lead can only be a doubt: the runner may see other folders.
+
+    Lines and columns are those of `Draft.text`.
+    """
+    try:
+        parsed = parse_spec(Draft(spec, [], []).text.encode())
     except SpecError as error:
         return Draft(spec, error.problems, [])
     try:
@@ -79,8 +138,11 @@ def judge(spec: dict[str, Any], home: Home, started_in: Path) -> Draft:
 def in_words(problem: Problem) -> str:
     """One problem as a sentence that names the field as the form does."""
     if problem.code == "missing":
-        return f"{words.label(problem.pointer)}: choose one."
-    where = f"{words.label(problem.pointer)}: " if problem.pointer else ""
+        return t("train.choose_one", label=words.label(problem.pointer))
+    label = words.label(problem.pointer)
+    if problem.code == "unknown_field" and problem.line:
+        label = t("train.in_line", line=problem.line)
+    where = f"{label}: " if problem.pointer else ""
     return f"{where}{problem.message}" + (f" {problem.hint}" if problem.hint else "")
 
 
@@ -107,3 +169,13 @@ def pairs(text: str) -> dict[str, str]:
             raise ValueError(f"{line.strip()!r} is not of the form: role = column")
         found[role] = column
     return found
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two specs ask for the same job, whatever they are called by their senders."""
+
+    def plain(spec: Mapping[str, Any]) -> bytes:
+        kept = {name: value for name, value in spec.items() if name not in ("submission_id", "submitted_by")}
+        return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+
+    return plain(one) == plain(other)

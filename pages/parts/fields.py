@@ -17,16 +17,16 @@ ESSENTIAL = (
 ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/submitted_by", "/export")
 """Not drawn as plain fields: fixed, or with a place of their own on the page."""
 
-NOT_OFFERED = ("/train/packing", "/limits/on_nan", "/eval/sample_prompts")
-"""Fields with only one value that means anything in this version."""
+NOT_OFFERED = ("/train/packing", "/limits/on_nan")
+"""Fields with only one value that means anything in this version; a list that must be empty is left out too."""
 
 
 @dataclass(frozen=True)
 class Field:
     """One setting.
 
-    `kind` is integer, number, choice, switch, text, names, several (of the choices), pairs, shares (pairs with
-    numbers) or group (switched on as a whole).
+    `kind` is integer, number, choice, switch, text, texts (a list of them), names, several (of the choices), pairs,
+    shares (pairs with numbers) or group (switched on as a whole).
     """
 
     pointer: str
@@ -47,8 +47,8 @@ class Field:
 
     @property
     def unset(self) -> str:
-        """What an empty box stands for."""
-        return "auto" if self.auto else "no limit" if self.nullable and self.kind != "text" else ""
+        """What an empty box stands for: auto, none (no limit), or nothing that needs a word."""
+        return "auto" if self.auto else "none" if self.nullable and self.kind != "text" else ""
 
 
 def all_fields() -> dict[str, Field]:
@@ -66,7 +66,7 @@ def all_fields() -> dict[str, Field]:
 
 
 def _add(found: dict[str, Field], schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> None:
-    if pointer not in ELSEWHERE and pointer not in NOT_OFFERED:
+    if pointer not in ELSEWHERE and pointer not in NOT_OFFERED and node.get("maxItems") != 0:
         found[pointer] = _field(schema, pointer, node)
 
 
@@ -99,7 +99,7 @@ def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
         members = tuple(_field(schema, f"{pointer}/{name}", child) for name, child in main["properties"].items())
         return replace(field, kind="group", members=members)
     if field.kind == "several":
-        return field
+        return field if field.choices else replace(field, kind="texts", high=main.get("maxItems"))
     if any(option.get("type") == "array" for option in options):
         return replace(field, kind="names", choices=())
     if main.get("additionalProperties", {}).get("type") == "number":

@@ -1,0 +1,71 @@
+"""The settings of the Train page: the essentials with their reasons, and the rest folded by group."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from pages.parts import fields, words
+from pages.parts.fields import Field
+from pages.parts.presets import Choice
+from pages.parts.texts import t
+from pages.parts.ui import form
+from pages.parts.ui.train_form import KEY, MERGED, STATE
+
+ICONS = {
+    "": ":material/badge:",
+    "lora": ":material/extension:",
+    "train": ":material/fitness_center:",
+    "data": ":material/dataset:",
+    "eval": ":material/query_stats:",
+    "limits": ":material/shield:",
+}
+
+
+def essentials(chosen: Mapping[str, Choice]) -> None:
+    """What decides most, each with the outcome's reason for its value."""
+    known = fields.all_fields()
+    with st.grid(2, min_column_width=260, gap=("medium", "small")) as grid:
+        for pointer in fields.ESSENTIAL:
+            with grid.cell():
+                form.draw(known[pointer], KEY, chosen[pointer].why if pointer in chosen else "")
+
+
+def rest(chosen: Mapping[str, Choice]) -> None:
+    """All other settings, one fold for each group."""
+    others = [field for pointer, field in fields.all_fields().items() if pointer not in fields.ESSENTIAL]
+    with st.container(gap="xsmall"):
+        for group in words.GROUPS:
+            members = [field for field in others if field.group == group]
+            with st.expander(_label(group, members), icon=ICONS[group]):
+                _group(group, members, chosen)
+
+
+def _label(group: str, members: list[Field]) -> str:
+    changed = sum(form.changed(field, KEY) for field in members) + (group == "" and bool(STATE.get(MERGED)))
+    name = words.group(group)
+    return f"{name}  :blue[· {t('train.changed_in', count=changed)}]" if changed else name
+
+
+def _group(group: str, members: list[Field], chosen: Mapping[str, Choice]) -> None:
+    with st.grid(2, min_column_width=240, gap=("medium", "small")) as grid:
+        for field in members:
+            with grid.cell():
+                form.draw(field, KEY, chosen[field.pointer].why if field.pointer in chosen else "")
+        if group == "":
+            with grid.cell():
+                st.toggle(t("train.merged"), help=t("train.merged_help"), key=MERGED, persist_state="session")
+
+
+def reset_all() -> None:
+    """One way back for everything that was changed; nothing where nothing was."""
+    known = fields.all_fields().values()
+    changed = [field for field in known if form.changed(field, KEY) and field.pointer != "/name"]
+    if not changed:
+        return
+
+    def back() -> None:
+        for field in changed:
+            form.reset(field, KEY)
+
+    label = t("train.reset_all", count=len(changed))
+    st.button(label, icon=":material/undo:", type="tertiary", on_click=back, key="reset-all")
