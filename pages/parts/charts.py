@@ -4,6 +4,7 @@ Colours come from the theme's palette by the order of SERIES. Every view and par
 name would make each refresh a new chart. What is marked has a shape and a word of its own, never only a colour.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -25,7 +26,12 @@ SECONDS = (
 ZOOM_ON = "wheel![event.ctrlKey || event.metaKey]"
 """A bare wheel scrolls the page; a pinch on a touch pad arrives as a wheel with Ctrl."""
 
-STRIP_HEIGHT = 62
+STRIP_HEIGHT = 46
+AXIS_PX = 40
+"""Room for the labels of every vertical axis, so that the loss and the small charts stand above each other."""
+
+STRIP_MARGIN_PX = 58
+"""Streamlit gives each plot of several the whole width; their labels come on top."""
 
 
 def loss(
@@ -105,37 +111,55 @@ STRIP_FORMATS = {
 }
 
 
-def strip(table: pd.DataFrame, axis: str = "step", total_steps: int | None = None) -> alt.VConcatChart:
-    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all."""
-    fields = [name for name in table.columns if name in STRIP_FORMATS]
-    tips = [_axis_tip(axis), *([_step_tip()] if axis != "step" else [])]
-    tips += [alt.Tooltip(f"{name}:Q", title=t(f"charts.strip.{name}"), format=_tip_format(name)) for name in fields]
-    hover = alt.selection_point(
-        name="strip_hover", fields=["step"], nearest=True, on="pointermove", clear="pointerout", empty=False
-    )
-    panels = [_panel(name, axis, total_steps, tips, hover, last=name == fields[-1]) for name in fields]
-    return alt.vconcat(*panels, data=table, spacing=14).resolve_scale(color="independent").add_params(hover)
+def strip(fields: Sequence[str], axis: str = "step", total_steps: int | None = None) -> dict[str, Any]:
+    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all of them.
+
+    As a bare Vega-Lite spec: Altair gives one parameter of several views wrong names, and writes everything out twice.
+    """
+    tips = [
+        {"field": "x", **_axis_told(axis)},
+        *([{"field": "step", "title": t("charts.axis.step")}] if axis != "step" else []),
+    ]
+    tips += [{"field": name, "title": t(f"charts.strip.{name}"), "format": _tip_format(name)} for name in fields]
+    tips = [{"type": "quantitative", **tip} for tip in tips]
+    hover = {"type": "point", "fields": ["step"], "nearest": True, "on": "pointermove", "clear": "pointerout"}
+    return {
+        "params": [{"name": "strip_hover", "select": hover, "views": [f"ruler_{name}" for name in fields]}],
+        "vconcat": [_panel(name, axis, total_steps, tips, name == fields[-1]) for name in fields],
+        "spacing": 8,
+    }
 
 
-def _panel(
-    name: str, axis: str, total_steps: int | None, tips: list[alt.Tooltip], hover: alt.Parameter, last: bool
-) -> alt.LayerChart:
-    x = _x(axis, total_steps, labels=last)
-    floor = alt.Scale(zero=name not in ("gpu_temp_c", "gpu_power_w"), nice=True)
-    quiet = alt.Axis(
-        tickCount=2, domain=False, ticks=False, labelPadding=8, gridOpacity=0.5, format=STRIP_FORMATS[name],
-        minExtent=44, maxExtent=44,
-    )  # fmt: skip
-    drawn = (
-        alt.Chart(name=f"panel_{name}")
-        .transform_filter(f"isValid(datum.{name})")
-        .mark_area(line={"strokeWidth": 1.5}, fillOpacity=0.1, clip=True, interpolate="monotone")
-        .encode(x=x, y=alt.Y(f"{name}:Q", title=None, axis=quiet, scale=floor))
-    )
-    shown = alt.when(hover).then(alt.value(0.4)).otherwise(alt.value(0))
-    ruler = alt.Chart(name=f"ruler_{name}").mark_rule(strokeWidth=1).encode(x=x, opacity=shown, tooltip=tips)
-    title = alt.TitleParams(t(f"charts.strip.{name}"), anchor="start", fontSize=12, fontWeight="normal", offset=4)
-    return alt.layer(drawn, ruler).properties(height=STRIP_HEIGHT, width="container", title=title)
+def _panel(name: str, axis: str, total_steps: int | None, tips: list[dict[str, Any]], last: bool) -> dict[str, Any]:
+    quiet = {
+        "tickCount": 2, "domain": False, "ticks": False, "labelPadding": 8, "gridOpacity": 0.5,
+        "format": STRIP_FORMATS[name], "minExtent": AXIS_PX, "maxExtent": AXIS_PX,
+    }  # fmt: skip
+    shown = {"condition": {"param": "strip_hover", "empty": False, "value": 0.4}, "value": 0}
+    area = {"type": "area", "line": {"strokeWidth": 1.5}, "fillOpacity": 0.1, "clip": True, "interpolate": "monotone"}
+    return {
+        "height": STRIP_HEIGHT,
+        "title": {
+            "text": t(f"charts.strip.{name}"),
+            "anchor": "start",
+            "fontSize": 12,
+            "fontWeight": "normal",
+            "offset": 3,
+        },
+        "encoding": {"x": _x(axis, total_steps, labels=last).to_dict()},
+        "layer": [
+            {
+                "transform": [{"filter": f"isValid(datum.{name})"}],
+                "mark": area,
+                "encoding": {"y": {"field": name, "type": "quantitative", "title": None, "axis": quiet}},
+            },
+            {
+                "name": f"ruler_{name}",
+                "mark": {"type": "rule", "strokeWidth": 1},
+                "encoding": {"opacity": shown, "tooltip": tips},
+            },
+        ],
+    }
 
 
 def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
@@ -185,6 +209,7 @@ def _y(log: bool) -> alt.Scale:
 
 def _quiet(log: bool = False) -> alt.Axis:
     told: dict[str, Any] = {"format": ".2~g"} if log else {}
+    told |= {"minExtent": AXIS_PX, "maxExtent": AXIS_PX}
     return alt.Axis(tickCount=5, domain=False, ticks=False, labelPadding=8, gridOpacity=0.6, **told)
 
 
@@ -211,9 +236,12 @@ def _step_tip() -> alt.Tooltip:
 
 
 def _axis_tip(axis: str) -> alt.Tooltip:
+    return alt.Tooltip("x:Q", **_axis_told(axis))
+
+
+def _axis_told(axis: str) -> dict[str, str]:
     form = {"step": ",d", "time": ",.0f", "epoch": ".2f", "tokens": ",.0f"}[axis]
-    title = t("charts.seconds") if axis == "time" else t(f"charts.axis.{axis}")
-    return alt.Tooltip("x:Q", title=title, format=form)
+    return {"title": t("charts.seconds") if axis == "time" else t(f"charts.axis.{axis}"), "format": form}
 
 
 def _tip_format(name: str) -> str:

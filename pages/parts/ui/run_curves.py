@@ -137,8 +137,10 @@ def _strip(job: Job, columns: Columns) -> None:
         return
     with st.container(border=True, gap="small"):
         st.markdown(f"**{t('charts.strip.head')}**")
-        drawn = charts.strip(table, axis, _total(columns))
-        st.altair_chart(drawn, key=f"chart-strip-{axis}", alt=t("charts.alt.strip"))
+        drawn = charts.strip(list(table.columns[2:]), axis, _total(columns))
+        with st.container(horizontal=True, wrap=False, gap=None):
+            st.vega_lite_chart(table, drawn, width="stretch", key=f"chart-strip-{axis}", alt=t("charts.alt.strip"))
+            st.space(charts.STRIP_MARGIN_PX)
 
 
 # ---- choices: all in the address
