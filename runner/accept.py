@@ -1,7 +1,7 @@
 """The intake: from files dropped into incoming/ to tokens in checking/, or to rejected/ with the reasons.
 
-A drop is taken by one rename to accepting/ID.json and committed by one rename of its token into checking/; whatever
-a crash leaves between the two is finished at the next start, under the same id.
+What has no data to check goes to queued/ at once. A drop is taken by one rename to accepting/ID.json and committed by
+one rename of its token; whatever a crash leaves between the two is finished at the next start, under the same id.
 """
 
 import errno
@@ -232,7 +232,8 @@ class Intake:
             return
         self.room.look()
         claims: dict[Path, str] = {}
-        tokens = [token for job_id in job_ids if (token := self._judge(job_id, claims))]
+        judged = [found for job_id in job_ids if (found := self._judge(job_id, claims))]
+        tokens = [token for token, _ in judged]
         runs = [self.home.run(token.job_id) for token in tokens]
         written = [path for run in runs for path in (run.spec_orig, run.spec, run.root)]
         written += [self.home.tmp / token.filename for token in tokens]
@@ -243,15 +244,16 @@ class Intake:
             os.rename(self.home.tmp / marker.name, marker)
         if claims:
             durable.sync(self.home.submissions)
-        for token in tokens:
-            os.rename(self.home.tmp / token.filename, self.tokens.path(State.CHECKING, token))
-        durable.sync_all([self.home.tmp, self.home.state(State.CHECKING)])
+        for token, state in judged:
+            os.rename(self.home.tmp / token.filename, self.tokens.path(state, token))
+        durable.sync_all([self.home.tmp, self.home.state(State.CHECKING), self.home.state(State.QUEUED)])
         for job_id in job_ids:
             (self.home.accepting / f"{job_id}.json").unlink(missing_ok=True)
             (self.home.accepting / f"{job_id}.from").unlink(missing_ok=True)
 
-    def _judge(self, job_id: str, claims: dict[Path, str]) -> Token | None:
+    def _judge(self, job_id: str, claims: dict[Path, str]) -> tuple[Token, State] | None:
         """Writes the run folder and the token (in tmp/, unsynced) of a good spec; moves a bad one to rejected/.
+        Gives the token and where it goes: what has no data to check waits for no check.
 
         `claims` collects the markers of submission ids that are written with the batch."""
         path = self.home.accepting / f"{job_id}.json"
@@ -302,7 +304,7 @@ class Intake:
         if ignored:
             log.warning("%s says it was submitted by %r: an account that web_accounts does not name", job_id, ignored)
         log.info("accepted %s %r", job_id, named)
-        return token
+        return token, State.CHECKING if spec.dataset else State.QUEUED
 
     def _valid(self, data: bytes) -> Spec:
         spec = parse.parse_spec(data)

@@ -23,8 +23,8 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home, Run, State
 from spool.protocol.process import locked, step_back
 from spool.protocol.redact import redact
-from spool.protocol.resolve import Places
-from spool.protocol.spec import JobSpec
+from spool.protocol.resolve import Places, trained
+from spool.protocol.spec import GenerateSpec, Spec, load
 from spool.protocol.states import Tokens
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
 
 
 def _check(run: Run, places: Places, encoders: Encoders) -> None:
+    from spool.data import questions
     from spool.data.judging.chat import Encoder
     from spool.data.prepare import Task, prepare
 
@@ -65,25 +66,37 @@ def _check(run: Run, places: Places, encoders: Encoders) -> None:
         print(f"-- {words}", flush=True)
         events.write(event="phase", phase=words)
 
-    spec = JobSpec.model_validate(durable.read_json(run.spec))
+    spec = load(durable.read_json(run.spec))
+    if isinstance(spec, GenerateSpec) and spec.dataset is None:
+        say("there is no data to check")
+        return
     folder = _tokenizer_folder(spec, places, say)
     if folder not in encoders:
         say("loading the tokenizer")
         encoder = Encoder.for_model(folder)
         encoders.clear()  # one at a time: a Gemma's tokenizer takes 400 MB
         encoders[folder] = encoder
+    if isinstance(spec, GenerateSpec):
+        questions.of_spec(spec, run, places, encoders[folder], say)
+        return
     done = prepare(Task.of(spec, places, encoders[folder]), run.data, say)
     say(f"the data is good: {done.train_rows:,} rows to train on, {done.eval_rows:,} to evaluate on")
 
 
-def _tokenizer_folder(spec: JobSpec, places: Places, say: Any) -> Path:
-    model = places.model(spec.model)
+def _tokenizer_folder(spec: Spec, places: Places, say: Any) -> Path:
+    reference = spec.model
+    if isinstance(spec, GenerateSpec) and spec.job:
+        of_job = trained(places.home, spec.job)
+        if of_job.base.is_dir():
+            return of_job.base
+        reference = of_job.reference
+    model = places.model(str(reference))
     if model.folder is not None:
         return model.folder
     from runner import fetch
 
-    say(f"fetching the tokenizer of {spec.model}")
-    return fetch.fetch(spec.model, fetch.TOKENIZER_FILES)[0]
+    say(f"fetching the tokenizer of {reference}")
+    return fetch.fetch(str(reference), fetch.TOKENIZER_FILES)[0]
 
 
 def _speak_into(path: Path) -> None:

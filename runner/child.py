@@ -20,13 +20,17 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.process import step_back
 from spool.protocol.redact import redact
-from spool.protocol.spec import JobSpec
+from spool.protocol.spec import GenerateSpec, load
 
 
 def perform(attempt: Attempt) -> dict[str, Any]:
     """Does the job and gives what stands under `result`."""
-    spec = JobSpec.model_validate(durable.read_json(attempt.run.spec))
+    spec = load(durable.read_json(attempt.run.spec))
     attempt.phase("starting")
+    if isinstance(spec, GenerateSpec):
+        from runner import generate
+
+        return generate.generate(spec, attempt)
     from runner import train
 
     return train.train(spec, attempt)

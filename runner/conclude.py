@@ -6,7 +6,7 @@ from typing import Any
 
 from runner import attempts, checkpoint, waits
 from spool.health import failure
-from spool.protocol import durable
+from spool.protocol import asks, durable
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import attempt_files, now_iso
 from spool.protocol.states import Token, Tokens
@@ -44,7 +44,9 @@ def attempt(home: Home, token: Token, ending: Ending) -> None:
     if number == 0:  # it was claimed, and the runner died before the attempt began
         tokens.move(token, State.RUNNING, State.QUEUED)
         return
-    if attempts.outcome(home, job_id, number) == "interrupted":  # told already, or claimed anew and not begun
+    is_session = asks.is_session(home, job_id)
+    if attempts.outcome(home, job_id, number) == "interrupted" and not is_session:
+        # told already, or claimed anew and not begun
         _back(home, token, "the runner ended before the next attempt began")
         return
     result = attempts.result_of(home, job_id, number)
@@ -53,11 +55,16 @@ def attempt(home: Home, token: Token, ending: Ending) -> None:
         attempts.end(home, job_id, number, "finished", exit=code)
         home.run(job_id).wait.unlink(missing_ok=True)
         end(home, token, State.RUNNING, State.DONE)
+    elif result and is_session:
+        attempts.end(home, job_id, number, "failed", exit=code, error=result["error"])
+        end(home, token, State.RUNNING, State.FAILED, result["error"])
     elif result and not ending.gpu_lost:
         _failed(home, token, number, code, result["error"])
     elif (home.control / f"cancel-{job_id}").exists():
         attempts.end(home, job_id, number, "cancelled", exit=code)
         end(home, token, State.RUNNING, State.CANCELLED)
+    elif is_session:
+        _broken_off(home, token, number, ending)
     else:
         outcome, why = _how(ending)
         attempts.end(home, job_id, number, outcome, exit=code, why=why)
@@ -66,6 +73,22 @@ def attempt(home: Home, token: Token, ending: Ending) -> None:
             end(home, token, State.RUNNING, State.FAILED, error)
         else:
             _back(home, token, why)
+
+
+def _broken_off(home: Home, token: Token, number: int, ending: Ending) -> None:
+    """A session that left no result: whoever asked has gone, so it is never taken up again. One that was stopped is
+    done, one that crashed has failed."""
+    run, code = home.run(token.job_id), ending.returncode
+    outcome, why = _how(ending)
+    if outcome == "interrupted":
+        result = {"ended_by": "made_room" if run.make_room.exists() else "interrupted"}
+        durable.write_json(run.result, {"v": 1, "attempt": number, "outcome": "finished", "result": result})
+        attempts.end(home, token.job_id, number, outcome, exit=code, why=why)
+        end(home, token, State.RUNNING, State.DONE)
+        return
+    error = failure.explain_end(code, ending.for_memory, outcome == "stalled", run.log)
+    attempts.end(home, token.job_id, number, outcome, exit=code, why=why)
+    end(home, token, State.RUNNING, State.FAILED, error)
 
 
 def _how(ending: Ending) -> tuple[str, str]:

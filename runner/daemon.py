@@ -21,6 +21,7 @@ from runner.accept import Intake
 from runner.card import Card
 from runner.conclude import Ending
 from runner.gate import LOOK_S, Gate
+from runner.guest import Guest
 from runner.notify import Notify
 from runner.orders import Orders
 from runner.reserve import Reserve
@@ -31,7 +32,7 @@ from runner.stall import Orphan, Vigil
 from runner.submitters import Submitters
 from runner.watch import Wake, Watch
 from spool.health.gpu import Gpu
-from spool.protocol import durable, settings
+from spool.protocol import asks, durable, settings
 from spool.protocol.errors import SettingsError
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import now_iso
@@ -65,6 +66,8 @@ class Running:
     token: Token
     child: launch.Child
     vigil: Vigil
+    guest: Guest | None
+    """Of a session: it makes room for others."""
 
 
 class Daemon:
@@ -178,6 +181,7 @@ class Daemon:
             self._recovered = True
         young = self.intake.scan()
         self.orders.look()
+        asks.sweep(self.home)
         return young
 
     def _cancel(self, state: State, token: Token) -> bool:
@@ -193,6 +197,8 @@ class Daemon:
     def _start_next(self) -> None:
         if self.running:
             self.running.vigil.look()
+            if self.running.guest:
+                self.running.guest.look()
             if self.schedule.must_stop():
                 self.running.child.terminate(self.options.stop_s)
             return
@@ -231,7 +237,9 @@ class Daemon:
             return
         number = attempts.begin(self.home, token.job_id)
         child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
-        self.running = Running(token, child, Vigil(self.home.run(token.job_id), child))
+        run = self.home.run(token.job_id)
+        guest = Guest(run, child, self.schedule.wants_room) if self.schedule.is_session(token.job_id) else None
+        self.running = Running(token, child, Vigil(run, child), guest)
         log.info("started %s, attempt %d", token.job_id, number)
         self._heartbeat(now=True)
 

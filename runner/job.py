@@ -112,3 +112,11 @@ def disk_full(folder: Path, limit_gb: float, what_for: str = "") -> FinetunerErr
         "Free some space (`finetuner doctor` shows what uses it), then retry.",
         "disk_full",
     )
+
+
+def host_memory_bytes() -> int | None:
+    """Resident memory of this process."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None

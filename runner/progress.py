@@ -1,15 +1,13 @@
 """What happens between two steps of training: metrics, signs of life, limits, and stopping when asked."""
 
 import math
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from runner.course import Course
-from runner.job import Attempt, Stopped, low_disk
+from runner.job import Attempt, Stopped, host_memory_bytes, low_disk
 from spool.health.gpu import Gpu
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import Limits
@@ -153,11 +151,3 @@ class Progress(TrainerCallback):
             **{name: value for name, value in values.items() if value is not None},
             eta_s=round(left * step_s, 1) if step_s is not None else None,
         )
-
-
-def host_memory_bytes() -> int | None:
-    """Resident memory of this process."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return None

@@ -4,12 +4,14 @@ import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 
 from runner import waits
 from runner.accept import user_name
 from runner.orders import Orders
 from spool.forecast.hours import is_open
+from spool.protocol import asks
 from spool.protocol.home import Home, State
 from spool.protocol.settings import Settings
 from spool.protocol.states import Token, Tokens
@@ -28,6 +30,8 @@ class Schedule:
         self.orders = orders
         self.clock = clock
         self.tokens = Tokens(home)
+        self.is_session = lru_cache(20_000)(partial(asks.is_session, home))
+        """Whether a job is an interactive one: what its spec says never changes."""
 
     def queue(self) -> str:
         """open, held, draining or closed (outside of the window)."""
@@ -54,11 +58,25 @@ class Schedule:
         return None
 
     def next(self) -> Token | None:
-        """The first job in the queue that need not wait for its own reasons."""
+        """The first job in the queue that need not wait for its own reasons; a session only where no other waits."""
+        session = None
         for token in self.tokens.list(State.QUEUED):
             if waits.may_start(self.home, token.job_id, self.clock):
-                return token
-        return None
+                if not self.is_session(token.job_id):
+                    return token
+                session = session or token
+        return None if session and self._is_wanted(State.CHECKING) else session
+
+    def wants_room(self) -> bool:
+        """Whether a job waits that would start if no session ran."""
+        return self.why_not() is None and (self._is_wanted(State.QUEUED) or self._is_wanted(State.CHECKING))
+
+    def _is_wanted(self, state: State) -> bool:
+        """Whether a job that is no session gets on in this state."""
+        return any(
+            not self.is_session(token.job_id) and waits.may_start(self.home, token.job_id, self.clock)
+            for token in self.tokens.list(state)
+        )
 
     def must_stop(self) -> bool:
         """Whether the window has closed over a running job and it shall make room."""

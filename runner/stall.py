@@ -14,6 +14,7 @@ from typing import Protocol
 from spool.health import processes
 from spool.protocol import durable
 from spool.protocol.home import Home, Run
+from spool.protocol.spec import Limits
 
 log = logging.getLogger("runner")
 
@@ -102,7 +103,8 @@ class Vigil:
 
 def _limit_s(run: Run) -> float | None:
     try:
-        minutes = durable.read_json(run.spec)["limits"]["stall_minutes"]
-    except (OSError, ValueError, TypeError, KeyError):
+        limits = durable.read_json(run.spec).get("limits", {})
+        minutes = limits.get("stall_minutes", Limits.model_fields["stall_minutes"].default)
+    except (OSError, ValueError, AttributeError):
         return None
     return float(minutes) * 60 if isinstance(minutes, int | float) else None

@@ -8,11 +8,11 @@ import gc
 import hashlib
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import checkpoint, export, fetch
+from runner import bases, checkpoint, export
+from runner.bases import Base
 from runner.course import Course
 from runner.job import Attempt, Stopped, low_disk
 from spool.data import prepared
@@ -20,24 +20,12 @@ from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
 from spool.data.prepared import Prepared
 from spool.forecast import steps
-from spool.forecast.shapes import count_parameters
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec, batches
 
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SMALL_MODEL_PARAMETERS = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Base:
-    """The base model's folder, and what is known of it without loading it."""
-
-    reference: str
-    folder: Path
-    revision: str | None
-    parameters: int
-    weights_bytes: int
 
 
 def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
@@ -51,7 +39,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     low = low_disk(attempt.run.root, spec.limits.min_free_gb)
     if low:
         raise low
-    base = _find_base(spec, attempt)
+    base = bases.find(spec.model, attempt)
     encoder = Encoder.for_model(base.folder)
     data = _find_data(spec, attempt, base, encoder)
 
@@ -61,7 +49,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     from transformers import set_seed
 
     on_gpu = torch.cuda.is_available()
-    spec = _resolve(spec, base, data, on_gpu, _free_gpu_bytes(torch) if on_gpu else 0)
+    spec = _resolve(spec, base, data, on_gpu, bases.free_gpu_bytes(torch) if on_gpu else 0)
     _keep_resolved(spec, attempt)
 
     attempt.phase("loading the model")
@@ -120,37 +108,12 @@ def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> 
         raise Stopped
 
 
-def _find_base(spec: JobSpec, attempt: Attempt) -> Base:
-    model = attempt.places.model(spec.model)
-    folder, revision = model.folder, None
-    if folder is None:
-        attempt.phase(f"fetching {spec.model}")
-        pinned = durable.read_json(attempt.run.base) or {}  # the main branch may have moved between two attempts
-        folder, revision = fetch.fetch(
-            spec.model,
-            pulse=attempt.pulse,
-            revision=pinned.get("revision"),
-            told=lambda how_far: attempt.phase(f"fetching {spec.model}, {how_far}"),
-        )
-        durable.write_json(attempt.run.base, {"revision": revision})
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise FinetunerError(f"{folder} has no safetensors weights.", "Choose another copy.", "no_safetensors")
-    return Base(
-        spec.model, folder, revision, sum(map(count_parameters, weights)), sum(p.stat().st_size for p in weights)
-    )
-
-
 def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) -> Prepared:
     """What the check left. It is made anew where it is missing, damaged, or tokenised for another model."""
     data = prepared.load(attempt.run.data)
     if data is not None and data.tokenizer_sha256 == encoder.identity:
         return data
     return prepare(Task.of(spec, attempt.places, encoder), attempt.run.data, attempt.phase)
-
-
-def _free_gpu_bytes(torch: Any) -> int:
-    return int(torch.cuda.mem_get_info()[0])
 
 
 def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes: int) -> JobSpec:
@@ -161,7 +124,6 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
         raise FinetunerError(f"/train: {error}.", "Choose a divisor.", "bad_spec") from None
     rows, t = data.train_rows, spec.train
     total = steps.total(t, rows, size, accumulation)
-    precision = steps.precision(spec.precision, base.parameters, on_gpu, free_bytes)
     train = t.model_copy(
         update={
             "batch_size": size,
@@ -190,7 +152,7 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
     )
     return spec.model_copy(
         update={
-            "precision": precision,
+            "precision": base.precision(spec.precision, on_gpu, free_bytes),
             "train": train,
             "data": resolved_data,
             "eval": spec.eval.model_copy(update={"every_steps": every}),

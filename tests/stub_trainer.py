@@ -3,7 +3,8 @@
 The job's name says what happens: `ok`, `slow` (until it is stopped), `stubborn` (ignores SIGTERM), `fail`,
 `crash` (dies by SIGSEGV), `exit 3`, `child` (leaves a grandchild behind), `freeze` (writes nothing more after the first
 step of its first attempt), `away` (the first attempt finds no network), `full` (the first attempt finds the disk full,
-after a checkpoint).
+after a checkpoint), `talk` (an interactive job: on until it is asked to make room), `rude` (one that makes none),
+`crash` (also as one).
 """
 
 import argparse
@@ -44,12 +45,15 @@ def main() -> int:
     if name == "child":
         child = subprocess.Popen(["sleep", "600"])
         Path(attempt.run.root / "grandchild").write_text(str(child.pid))
-    steps = 100_000 if name in ("slow", "stubborn") else 5
+    steps = 100_000 if name in ("slow", "stubborn", "talk", "rude") else 5
     try:
         for step in range(1, steps + 1):
             time.sleep(0.005)
             if step <= 200:
                 attempt.metrics.write(step=step, total_steps=steps, loss=1 / step, eta_s=0.0)
+            attempt.pulse()
+            if name == "talk" and attempt.run.make_room.exists():
+                break
             if name == "freeze" and arguments.attempt == 1:
                 time.sleep(600)
             if step == 3:
@@ -66,6 +70,8 @@ def main() -> int:
         outcome = {"outcome": "failed", "error": {"code": code, "message": f"{code}.", "hint": "Wait."}}
     elif name == "fail":
         outcome = {"outcome": "failed", "error": {"code": "data_blocked", "message": "no rows.", "hint": "Add some."}}
+    elif name == "talk":
+        outcome = {"outcome": "finished", "result": {"answers": 0, "ended_by": "made_room"}}
     else:
         result = {
             "adapter": home.relative(attempt.run.exports / "adapter"),

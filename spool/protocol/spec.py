@@ -16,6 +16,7 @@ Auto = Literal["auto"]
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 Reference = Annotated[str, Field(min_length=1, max_length=1024)]
+Submitter = Annotated[str, Field(min_length=1, max_length=320)] | None
 Prompt = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
@@ -222,7 +223,7 @@ class JobSpec(Group):
     retry_of: Ulid | None = None
     """The job that this one repeats; `finetuner retry` sets it."""
 
-    submitted_by: Annotated[str, Field(min_length=1, max_length=320)] | None = None
+    submitted_by: Submitter = None
     """Who asks for the job, as the web app knows from the sign-in. Believed only in drops of the accounts that
     web_accounts in settings.json names; else it is the account that owns the dropped file."""
 
@@ -321,6 +322,10 @@ class GenerateSpec(Sampling):
 
     retry_of: Ulid | None = None
     """The job that this one repeats; `finetuner retry` sets it."""
+
+    submitted_by: Submitter = None
+    """Who asks for the job, as the web app knows from the sign-in. Believed only in drops of the accounts that
+    web_accounts in settings.json names; else it is the account that owns the dropped file."""
 
     @property
     def jobs(self) -> list[str]:

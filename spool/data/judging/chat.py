@@ -164,6 +164,24 @@ class Encoder:
         ids = self.tokenizer.encode(self.generation_text(messages), add_special_tokens=False).ids
         return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
+    def conversation(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], str] | None:
+        """The messages up to the last answer of a tokenised row, and that answer; None for what is no conversation.
+
+        A system turn that the template has folded into the first question stays there.
+        """
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        start, end = re.escape(self.generation.turn_start), re.escape(self.generation.turn_end)
+        turns = re.findall(rf"{start}(\w+)\n(.*?)(?:{end}|$)", text, re.DOTALL)
+        messages = [{"role": "assistant" if role == "model" else role, "content": said} for role, said in turns]
+        if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
+            return None
+        return messages[:-1], messages[-1]["content"]
+
+    def control_token(self, text: str) -> str | None:
+        """A token of the model's own that stands in a text, where it would end a turn or begin another."""
+        found = self._control.search(text) if "<" in text else None
+        return found.group() if found else None
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -202,8 +220,8 @@ class Encoder:
         """
         said = [message["content"] for message in example.messages or []] + ([example.text] if example.text else [])
         for text in said:
-            if "<" in text and (marker := self._control.search(text)):
-                message = f"the row holds the model's control token {marker.group()}."
+            if marker := self.control_token(text):
+                message = f"the row holds the model's control token {marker}."
                 return Problem(example.line, "special_token_in_text", message)
         if example.messages is None:
             return f"<bos>{example.text}<eos>"
