@@ -67,6 +67,38 @@ class TrainerProcess:
         durable.write_json(run.spec, {**parse_spec(json.dumps(document).encode()).to_json(), "name": job_id})
         return job_id
 
+    def generate(self, **spec: Any) -> str:
+        """The same of a job that answers."""
+        self.jobs += 1
+        job_id = f"{self.jobs:026d}"
+        document = {"schema": 1, "kind": "generate", **spec}
+        run = self.home.run(job_id)
+        run.root.mkdir()
+        durable.write_json(run.spec, {**parse_spec(json.dumps(document).encode()).to_json(), "name": job_id})
+        return job_id
+
+    def plain(self, job_id: str, prompts: list[str], max_new_tokens: int) -> list[str]:
+        """What an export answers, greedily, one prompt at a time, by nothing but transformers and PEFT."""
+        order = {
+            "plain": str(self.home.run(job_id).exports / "adapter"),
+            "base": str(self.home.models / "tiny"),
+            "prompts": prompts,
+            "max_new_tokens": max_new_tokens,
+        }
+        texts: list[str] = self._asked(order)["texts"]
+        return texts
+
+    def learned_prompts(self, job_id: str) -> list[str]:
+        """The questions of the rows that a training learned from."""
+        from spool.data import prepared
+        from spool.data.judging.chat import Encoder
+        from spool.data.questions import choose
+
+        data = prepared.load(self.home.run(job_id).data)
+        assert data is not None
+        encoder = Encoder.for_model(self.home.models / "tiny")
+        return [each.prompt for each in choose(data.train, data.train_rows, encoder, data.train_rows, None)]
+
     def copy(self, job_id: str) -> str:
         """The same job in the state that it is in, under another id."""
         self.jobs += 1
@@ -75,8 +107,10 @@ class TrainerProcess:
         return twin
 
     def attempt(self, job_id: str, number: int = 1, **order: Any) -> dict[str, Any]:
+        return self._asked({"home": str(self.home.root), "job": job_id, "attempt": number, **order})
+
+    def _asked(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin
-        order = {"home": str(self.home.root), "job": job_id, "attempt": number, **order}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer = self.answers.readline()
@@ -167,10 +201,31 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "pulses": attempt.pulses, "seconds": round(time.perf_counter() - began, 2)}
 
 
+def plain(order: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    folder = order["plain"]
+    model = AutoModelForCausalLM.from_pretrained(order["base"], dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(model, folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = []
+    for prompt in order["prompts"]:
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        config = GenerationConfig.from_pretrained(folder)
+        out = model.generate(**ids, max_new_tokens=order["max_new_tokens"], do_sample=False, generation_config=config)
+        texts.append(tokenizer.decode(out[0][ids["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+    return {"texts": texts}
+
+
 def main() -> None:
     with os.fdopen(3, "w", buffering=1) as answers:
         for line in sys.stdin:
-            answers.write(json.dumps(obey(json.loads(line))) + "\n")
+            order = json.loads(line)
+            answers.write(json.dumps(plain(order) if "plain" in order else obey(order)) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from spool.protocol.spec import (
     JobSpec,
     Spec,
     batches,
-    generate_schema,
-    train_schema,
 )
 from spool.protocol.strict import MAX_BYTES, decode, parse_json, places, shortened
 
@@ -107,7 +105,7 @@ def _schema_problems(document: dict[str, Any], error: ValidationError) -> list[P
 
 @functools.cache
 def _schema(kind: str) -> dict[str, Any]:
-    return {"train": train_schema, "generate": generate_schema}[kind]()
+    return KINDS[kind].model_json_schema(by_alias=True)
 
 
 @functools.cache

@@ -382,11 +382,6 @@ def train_schema() -> dict[str, Any]:
     return {"$schema": DRAFT, **JobSpec.model_json_schema(by_alias=True)}
 
 
-def generate_schema() -> dict[str, Any]:
-    """The schema of the kind `generate` alone."""
-    return {"$schema": DRAFT, **GenerateSpec.model_json_schema(by_alias=True)}
-
-
 def batches(train: Train, largest: int = 8) -> tuple[int, int]:
     """(batch_size, gradient_accumulation) whose product is the effective batch; `largest` bounds an auto batch_size.
 
