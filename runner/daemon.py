@@ -97,7 +97,7 @@ class Daemon:
         submitters = Submitters(options.web_accounts)
         self.intake = Intake(home, places, self.settle_s, options.unreadable_s, room=room, submitters=submitters)
         self.gate = Gate(home, started_in, checker)
-        self.orders = Orders(home, self._cancel)
+        self.orders = Orders(home, self._cancel, submitters)
         self.schedule = Schedule(home, options, self.orders)
         self.card = Card(home, Gpu(), options.gpu_foreign_gb)
         self.reserve = Reserve(home, options.reserve_mb * 1_000_000)

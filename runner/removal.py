@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from runner.submitters import Submitters
 from spool.health.expiry import PRUNED
 from spool.protocol import durable, metrics, removed
 from spool.protocol.home import FINAL, Home, Run
@@ -31,10 +32,12 @@ class Removal:
 
     Args:
         started_in: from where relative paths in specs count.
+        submitters: whose orders may say who gave them.
     """
 
-    def __init__(self, home: Home, started_in: Path | None = None) -> None:
+    def __init__(self, home: Home, started_in: Path | None = None, submitters: Submitters | None = None) -> None:
         self.home = home
+        self.submitters = submitters or Submitters()
         self.started_in = started_in or Path.cwd()
         self._failed: set[str] = set()
 
@@ -47,7 +50,7 @@ class Removal:
         for name in sorted(mine)[:MOST]:
             path = self.home.control / name
             try:
-                self._obey(name.removeprefix(PREFIX), removed.asked_by(path), needed)
+                self._obey(name.removeprefix(PREFIX), self.submitters.of(path), needed)
             except OSError as error:  # a file that cannot go is no reason to hold the queue; it is tried again
                 if name not in self._failed:
                     log.warning("%s: %s stays: %s", name, error.filename, error.strerror or error)

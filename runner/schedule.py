@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from runner import waits
-from runner.accept import user_name
 from runner.orders import Orders
 from spool.forecast.hours import is_open
 from spool.protocol import asks
@@ -45,9 +44,11 @@ class Schedule:
         """Why no job may start, whichever it is."""
         match self.queue():
             case "held":
-                return f"the queue is held{_by(self.home.hold)}, until somebody releases it"
+                return f"the queue is held{self._by(self.home.hold)}, until somebody releases it"
             case "draining":
-                return f"the runner drains{_by(self.home.drain)}: it starts no job until it is restarted or released"
+                return (
+                    f"the runner drains{self._by(self.home.drain)}: it starts no job until it is restarted or released"
+                )
             case "closed":
                 assert self.options.window is not None
                 return f"jobs start between {self.options.window.start} and {self.options.window.end} only"
@@ -83,15 +84,10 @@ class Schedule:
         window = self.options.window
         return window is not None and window.at_end == "interrupt" and not self._in_window()
 
+    def _by(self, order: Path) -> str:
+        name = self.orders.submitters.of(order)
+        return f" by {name}" if name else ""
+
     def _in_window(self) -> bool:
         window = self.options.window
         return window is None or is_open(window, datetime.fromtimestamp(self.clock()))
-
-
-def _by(order: Path) -> str:
-    """Who gave it: the owner of its file."""
-    try:
-        name = user_name(order.stat().st_uid)
-    except OSError:
-        return ""
-    return f" by {name}" if name else ""

@@ -1,10 +1,11 @@
-"""Who submitted a job: the account that owns the dropped file, or whom the web app's account names in the spec."""
+"""Who asked: the account that owns a dropped spec or an order, or whom the web app's account names in it."""
 
 import os
 import pwd
+from pathlib import Path
 
 from runner.rejection import user_name
-from spool.protocol import parse
+from spool.protocol import parse, removed
 from spool.protocol.errors import SpecError
 
 WEB_ACCOUNT = "finetuner-web"
@@ -31,6 +32,15 @@ class Submitters:
         if claim is None or claim == account:
             return account, None
         return (claim, None) if uid in self.trusted else (account, claim)
+
+    def of(self, order: Path) -> str | None:
+        """Who gave an order that lies in control/; None where it is gone."""
+        try:
+            uid = order.lstat().st_uid
+        except OSError:
+            return None
+        claim = removed.asked_by(order) if uid in self.trusted else None
+        return claim or user_name(uid)
 
 
 def _claim(spec: bytes) -> str | None:

@@ -1,5 +1,6 @@
 """Deleting what a job has made: what goes and what stays, who may not lose it, and that a kill changes neither."""
 
+import getpass
 import os
 import shutil
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def test_an_empty_file_is_an_order_too(home: Home) -> None:
     look(home)
     record = removed.read(run)
     assert record
-    assert record.by is None
+    assert record.by == getpass.getuser()
 
 
 def test_asked_again_it_says_that_nothing_is_left(home: Home) -> None:

@@ -27,9 +27,11 @@ from test_browser import chromium  # noqa: F401
 from test_pages_server import free_port
 from websockets.sync.client import ClientConnection, connect
 
+from pages.parts.ui import frame
+
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "5c0b7d1e9a4f2836e1d0c9b8a7f65432"
-ROUTES = ["", *(name for name in ("data", "train", "queue", "monitor", "compare", "models", "playground", "system"))]
+ROUTES = ["" if path == frame.HOME else name for path, name in frame.PAGES]
 JOB = "01K00001ABCDEFGHJKMNPQRSTV"
 
 

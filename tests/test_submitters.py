@@ -4,14 +4,17 @@ import json
 import logging
 import os
 import pwd
+from collections.abc import Callable, Iterator
 
 import pytest
 from drop_box import Box, text
 
 from runner import recover, taking
+from runner.orders import Orders
 from runner.submitters import WEB_ACCOUNT, Submitters
 from spool.health import cures
-from spool.protocol import dropbox, durable, jobs
+from spool.protocol import asks as asks_
+from spool.protocol import dropbox, durable, jobs, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.states import Tokens
 
@@ -110,12 +113,55 @@ def ended(home: Home, spec: dict[str, object]) -> str:
     return token.job_id
 
 
-def test_who_repeats_a_job_is_its_submitter(home: Home) -> None:
+@pytest.fixture
+def asks() -> Iterator[Callable[[str | None], None]]:
+    """Says who is signed in."""
+    yield lambda who: dropbox.asked_by(lambda: who)
+    dropbox.asked_by(lambda: None)
+
+
+Asks = Callable[[str | None], None]
+
+
+def test_who_repeats_a_job_is_its_submitter(home: Home, asks: Asks) -> None:
     job_id = ended(home, json.loads(text("a", submitted_by="ada@example.org")))
-    assert dropped(home, dropbox.retry(home, job_id, by="bob@example.org"))["submitted_by"] == "bob@example.org"
-    assert "submitted_by" not in dropped(home, dropbox.retry(home, job_id))
+    asks("bob@example.org")
+    assert dropped(home, dropbox.retry(home, job_id))["submitted_by"] == "bob@example.org"
     made = cures.Suggestion(json.loads(text("b", submitted_by="ada@example.org")), "", [])
-    assert dropped(home, cures.submit(home, job_id, made, by="bob@example.org"))["submitted_by"] == "bob@example.org"
+    assert dropped(home, cures.submit(home, job_id, made))["submitted_by"] == "bob@example.org"
+    session = asks_.open_session(home, {"model": "m", "submitted_by": "ada@example.org"})
+    assert dropped(home, session)["submitted_by"] == "bob@example.org"
+    asks(None)
+    assert "submitted_by" not in dropped(home, dropbox.retry(home, job_id))
+
+
+def test_an_order_says_who_gave_it(home: Home, asks: Asks) -> None:
+    box = Box(home)
+    box.drop("a.json", text("a"))
+    box.wait()
+    token = box.accepted[0]
+    asks("ada@example.org")
+    dropbox.control(home, "top", token.job_id)
+    dropbox.queue(home, "hold")
+    asks(None)
+    dropbox.control(home, "priority", token.job_id, 3)
+    orders = Orders(home, lambda state, token: False)
+    orders.look()
+    told = [row["words"] for row in metrics.read(home.run(token.job_id).events)]
+    assert told == ["top, asked by ada@example.org", f"priority 3, asked by {ME}"]
+    assert orders.submitters.of(home.hold) == "ada@example.org"
+    assert Submitters([]).of(home.hold) == ME
+    dropbox.control(home, "cancel", token.job_id)
+    orders.look()
+    orders.look()  # it must wait, and is told once
+    assert [row["words"] for row in metrics.read(home.run(token.job_id).events)][2:] == [f"cancel, asked by {ME}"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"by": 7}', b'{"by": ""}', b"\xff" * 5000])
+def test_an_order_may_hold_anything(home: Home, content: bytes) -> None:
+    home.hold.write_bytes(content)
+    assert Submitters().of(home.hold) == ME
+    assert Submitters().of(home.drain) is None
 
 
 def test_a_lost_token_is_made_again_with_its_submitter(home: Home) -> None:

@@ -151,16 +151,15 @@ def submission_id(job_id: str) -> str:
     return f"suggested-for-{job_id}"
 
 
-def submit(home: Home, job_id: str, made: Suggestion, by: str | None = None) -> str:
-    """Drops the suggestion for a job as a new job, asked for by `by`, and gives its id; what was dropped before is
-    not dropped again.
+def submit(home: Home, job_id: str, made: Suggestion) -> str:
+    """Drops the suggestion for a job as a new job and gives its id; what was dropped before is not dropped again.
 
     The id follows from the failed job's, so that this holds before the runner has taken the drop, and without one.
     """
     fresh = submitted(home, job_id)
     if fresh is None:
         fresh = mint() if (home.rejected / _next_id(job_id)).exists() else _next_id(job_id)
-        dropbox.submit(home, {**made.spec, "submission_id": submission_id(job_id)}, fresh, by)
+        dropbox.submit(home, {**made.spec, "submission_id": submission_id(job_id)}, fresh)
     return fresh
 
 

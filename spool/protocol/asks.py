@@ -73,11 +73,11 @@ def open_session(home: Home, spec: Mapping[str, Any]) -> str:
     Raises:
         SpecError: with every problem; nothing is dropped.
     """
-    data = durable.to_bytes({"schema": 1, "kind": "generate", "interactive": True, **spec})
-    checked = parse_spec(data)
+    whole = {"schema": 1, "kind": "generate", "interactive": True, **spec}
+    checked = parse_spec(durable.to_bytes(whole))
     if not isinstance(checked, GenerateSpec) or not checked.interactive:
         raise SpecError([Problem("bad_value", "this is no interactive job.", "", "/interactive")])
-    return dropbox.submit(home, data)
+    return dropbox.submit(home, whole)
 
 
 def ask(

@@ -1,8 +1,9 @@
-"""The two doors into the runner: specs into incoming/, empty files into control/. Works with no runner alive."""
+"""The two doors into the runner: specs into incoming/, orders into control/. Works with no runner alive."""
 
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,16 +37,24 @@ class Order(NamedTuple):
     level: int | None = None
 
 
-def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None, by: str | None = None) -> str:
+_asked_by: Callable[[], str | None] = lambda: None  # noqa: E731
+
+
+def asked_by(who: Callable[[], str | None]) -> None:
+    """Says who asks, in a process that serves people who have signed in: asked for each drop and each order."""
+    global _asked_by
+    _asked_by = who
+
+
+def submit(home: Home, spec: bytes | dict[str, Any], job_id: str | None = None) -> str:
     """Drops a spec as ID.json and gives the id. Handing in the same `job_id` again drops nothing new.
 
-    The runner judges the spec: a wrong one is found in rejected/ID with its reasons.
-
-    Args:
-        by: who asks for it, where the web app knows; replaces what a `spec` of another job says.
+    The runner judges the spec: a wrong one is found in rejected/ID with its reasons. Who asks stands in it as
+    `submitted_by`, in place of what a spec of another job says; bytes are dropped as they are.
     """
     if not isinstance(spec, bytes):
         spec = {name: value for name, value in spec.items() if name != "submitted_by"}
+        by = _asked_by()
         spec |= {"submitted_by": by} if by else {}
     home.create()
     job_id = job_id or mint()
@@ -112,7 +121,11 @@ def _given_at(path: Path) -> int:
 
 
 def _order(home: Home, name: str) -> None:
-    (home.control / name).touch()
+    by, path = _asked_by(), home.control / name
+    if by and not path.exists():
+        durable.write_json(path, {"by": by})
+    else:
+        path.touch()
     durable.sync(home.control)  # a queue that was held stays held, also over a power cut
 
 
@@ -120,8 +133,8 @@ def cancel(home: Home, job_id: str) -> None:
     control(home, "cancel", job_id)
 
 
-def retry(home: Home, job_id: str, by: str | None = None) -> str:
-    """Drops a new job with the same spec and `retry_of`, asked for by `by`; gives the new id.
+def retry(home: Home, job_id: str) -> str:
+    """Drops a new job with the same spec and `retry_of`; gives the new id.
 
     Raises:
         NotFound: no such job.
@@ -134,7 +147,7 @@ def retry(home: Home, job_id: str, by: str | None = None) -> str:
         raise FinetunerError(f"job {job_id} is {job.state}.", "Retry it after it has ended.", "not_ended")
     spec = dropped_spec(home, job_id)
     spec.pop("submission_id", None)
-    return submit(home, {**spec, "retry_of": job_id}, by=by)
+    return submit(home, {**spec, "retry_of": job_id})
 
 
 def dropped_spec(home: Home, job_id: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pages.parts import alive, texts
 from pages.parts.escape import md
 from pages.parts.texts import t
 from pages.parts.ui import signin
+from spool.protocol import dropbox
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
@@ -69,6 +70,9 @@ def roster() -> Roster:
 def user() -> str | None:
     """The address of who is signed in, for `submitted_by`; None where nobody signs in."""
     return signin.user()
+
+
+dropbox.asked_by(user)
 
 
 def jobs() -> list[Job]:
