@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pages.parts import fields, texts
+from pages.parts import fields, in_force, texts
+from spool.protocol.home import Home
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "pages").rglob("*.py")), ROOT / "streamlit_app.py"]
@@ -88,7 +89,7 @@ def keys_asked() -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("language", [name for name in texts.LANGUAGES if name != texts.ENGLISH])
 def test_each_language_is_whole(language: str) -> None:
     english, other = flat(texts.ENGLISH), flat(language)
-    assert set(other) - {key for key in other if key.startswith("help.")} == set(english)
+    assert {key for key in other if not key.startswith(("help.", "setting."))} == set(english)
     differing = {key for key in english if places(english[key]) != places(other[key])}
     assert not differing
 
@@ -98,6 +99,14 @@ def test_each_setting_is_explained_in_each_language(language: str) -> None:
     """English is the schema's own; the others have their help.toml."""
     known = {f.pointer for field in fields.all_fields().values() for f in (field, *field.members)}
     explained = {key.partition(".")[2] for key in flat(language) if key.startswith("help.")}
+    assert explained == known
+
+
+@pytest.mark.parametrize("language", [name for name in texts.LANGUAGES if name != texts.ENGLISH])
+def test_each_of_the_runners_settings_is_explained_in_each_language(language: str, tmp_path: Path) -> None:
+    """English is the settings' own; the others have their setting.toml."""
+    known = {setting.name for setting in in_force.read(Home(tmp_path), None).settings}
+    explained = {key.partition(".")[2] for key in flat(language) if key.startswith("setting.")}
     assert explained == known
 
 

@@ -1,6 +1,39 @@
-"""System: what the machine and the runner are like, and what to do about it."""
+"""System: what the machine and the runner are like, and what to do about it; each section has an address of its own."""
 
-from pages.parts.texts import t
-from pages.parts.ui import frame
+import streamlit as st
 
+from pages.parts.texts import t, table
+from pages.parts.ui import frame, system_about, system_door, system_health, system_machine
+
+SECTIONS = {
+    "health": system_health.show,
+    "gpu": system_machine.gpu,
+    "disk": system_machine.disk,
+    "drop": system_door.show,
+    "settings": system_about.settings,
+    "about": system_about.about,
+}
+SECTION = "section"
+"""The name in the address. Streamlit would bind a widget by its label, which is another one in each language."""
+
+
+def went() -> None:
+    st.query_params[SECTION] = st.session_state["system-section"]
+
+
+asked = st.query_params.get(SECTION)
+st.session_state["system-section"] = asked if asked in SECTIONS else next(iter(SECTIONS))
 frame.title(t("frame.page.system"), t("system.says"))
+names = table("system.section")
+chosen = st.segmented_control(
+    t("system.section_label"),
+    list(SECTIONS),
+    required=True,
+    format_func=names.__getitem__,
+    key="system-section",
+    on_change=went,
+    label_visibility="collapsed",
+)
+st.space("xsmall")
+with frame.plain_errors():
+    SECTIONS.get(str(chosen), system_health.show)()

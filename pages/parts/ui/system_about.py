@@ -1,0 +1,144 @@
+"""System, Settings and About: what is set, what is installed, who may come in."""
+
+import os
+import platform
+import socket
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import in_force, quantities
+from pages.parts.escape import md, one_line
+from pages.parts.texts import t
+from pages.parts.ui import frame
+from pages.parts.ui.system_health import account, table, with_commands
+from spool.forecast import machine
+from spool.health import environment, heartbeat
+
+SHOWN = (*environment.TRAINING, *environment.OTHERS, "authlib", "huggingface_hub", "pyarrow")
+
+
+def settings() -> None:
+    home = frame.home()
+    beat = heartbeat.read(home)
+    found = in_force.read(home, beat.started_at if beat.alive else None)
+    if found.problem:
+        frame.show_error(found.problem, found.hint)
+    elif found.newer:
+        st.warning(t("system.settings.newer"), icon=":material/restart_alt:")
+    changed = [setting for setting in found.settings if setting.changed]
+    says = t("system.settings.changed", count=len(changed)) if changed else t("system.settings.unchanged")
+    st.subheader(says, anchor=False)
+    _table([*changed, *(setting for setting in found.settings if not setting.changed)])
+    with st.grid(2, min_column_width=360, gap="large"):
+        with st.container(gap="small"):
+            st.markdown(f"**{t('system.settings.file')}**")
+            st.code(str(home.settings), language=None, wrap_lines=True)
+            if not home.settings.exists():
+                st.caption(t("system.settings.none_yet"))
+            st.markdown(t("system.settings.how"))
+        with st.container(gap="small"):
+            st.markdown(f"**{t('system.settings.example')}**")
+            st.code(in_force.example(), language="json")
+
+
+def _table(settings: list[in_force.Setting]) -> None:
+    shown = pd.DataFrame(
+        {
+            "name": [setting.name for setting in settings],
+            "value": [one_line(setting.shown, 200) for setting in settings],
+            "default": [one_line(orjson_text(setting), 80) if setting.changed else None for setting in settings],
+            "means": [setting.means for setting in settings],
+        }
+    )
+    config = st.column_config
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height="content" if len(settings) < 12 else 460,
+        row_height=38,
+        key="settings-in-force",
+        placeholder="",
+        alt=t("system.settings.alt"),
+        column_config={
+            "name": config.TextColumn(t("system.settings.column_name"), width=240),
+            "value": config.TextColumn(t("system.settings.column_value"), width=130),
+            "default": config.TextColumn(t("system.settings.column_default"), width=90),
+            "means": config.TextColumn(t("system.settings.column_means"), width=640),
+        },
+    )
+
+
+def orjson_text(setting: in_force.Setting) -> str:
+    return in_force.Setting(setting.name, setting.default, None, "").shown
+
+
+def about() -> None:
+    home, here = frame.home(), machine.look(frame.home())
+    with st.grid(2, min_column_width=380, gap="large"):
+        with st.container(gap="small"):
+            st.subheader(t("system.about.machine"), anchor=False)
+            table(
+                [
+                    (t("system.about.host"), f"`{one_line(socket.gethostname(), 80)}`"),
+                    (t("system.about.system"), md(f"{platform.system()} {platform.release()}", 120)),
+                    (t("system.about.cores"), quantities.count(os.cpu_count())),
+                    (t("system.about.memory"), quantities.size(here.memory_bytes)),
+                    (t("system.about.home"), f"`{home.root}`"),
+                    (t("system.about.started_in"), f"`{Path.cwd()}`"),
+                    (t("system.about.account"), f"`{account()}`"),
+                ]
+            )
+            st.space("xsmall")
+            st.subheader(t("system.about.sign_in"), anchor=False)
+            st.markdown(_sign_in())
+            st.space("xsmall")
+            st.subheader(t("system.about.language"), anchor=False)
+            st.markdown(with_commands(t("system.about.language_says")))
+        with st.container(gap="small"):
+            st.subheader(t("system.about.versions"), anchor=False)
+            _versions()
+
+
+def _sign_in() -> str:
+    if st.user.get("is_logged_in"):
+        return t("system.about.signed_in", name=md(st.user.get("email") or st.user.get("name") or "", 120))
+    try:
+        elsewhere = st.secrets.get("access", {}).get("sign_in") == "elsewhere"
+    except (FileNotFoundError, AttributeError):
+        elsewhere = False
+    if elsewhere:
+        return t("system.about.elsewhere")
+    address = str(st.get_option("server.address") or "0.0.0.0")
+    local = address in ("127.0.0.1", "localhost", "::1")
+    more = t("system.about.open_local") if local else f":orange[:material/warning:] {t('system.about.open_wide')}"
+    return f"{t('system.about.open', address=address)} {more}"
+
+
+def _versions() -> None:
+    pins = environment.pins(environment.torch_build() or "cpu")
+    rows = [(t("system.about.app"), environment.installed("gemma-finetuner"), None)]
+    rows += [(t("system.about.python"), platform.python_version(), None)]
+    rows += [(name, environment.installed(name), pins.get(name.replace("_", "-").lower())) for name in SHOWN]
+    shown = pd.DataFrame(
+        {
+            "package": [name for name, _, _ in rows],
+            "have": [have or t("system.about.missing") for _, have, _ in rows],
+            "pin": [pin for _, _, pin in rows],
+        }
+    )
+    config = st.column_config
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height="content",
+        key="versions",
+        placeholder="",
+        alt=t("system.about.packages_alt"),
+        column_config={
+            "package": config.TextColumn(t("system.about.column_package"), width=190),
+            "have": config.TextColumn(t("system.about.column_have"), width=140),
+            "pin": config.TextColumn(t("system.about.column_pin"), width=140),
+        },
+    )
