@@ -10,13 +10,12 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spool.data.questions import Question
-
 from runner import bases
 from runner.bases import Base
 from runner.job import Attempt, Stopped, host_memory_bytes
 from spool.data import questions
 from spool.data.judging.chat import Encoder
+from spool.data.questions import Question
 from spool.health.gpu import Gpu
 from spool.protocol import asks, durable, metrics, resolve
 from spool.protocol.errors import FinetunerError

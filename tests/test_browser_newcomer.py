@@ -1,0 +1,90 @@
+"""The whole way of somebody who only has a CSV: upload, see problems, train, watch, chat, download; then in German."""
+
+import os
+import re
+import shutil
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Runner
+from playwright.sync_api import Browser, expect, sync_playwright
+from test_pages_server import Serve, serve  # noqa: F401
+
+from spool.protocol.home import Home
+from spool.protocol.jobs import list_jobs
+from tests import page_objects as seen
+from tests.screenshots import CHROMIUM, FLAGS
+
+ROWS = [f"How much is article {i}?;Article {i} costs {i} euros." for i in range(60)]
+PRICES = "\n".join(["question;answer", *ROWS, ROWS[3], "Is there a discount?;", ROWS[3]]).encode()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        reason = f"no {CHROMIUM}: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.training
+def test_from_a_csv_with_problems_to_a_chat_and_a_download(
+    chromium: Browser,
+    serve: Serve,
+    home: Home,
+    daemon: Runner,
+    tiny_gemma: Path,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(tiny_gemma, home.models / "tiny-gemma")
+    address = serve()
+    urllib.request.urlopen(f"http://{address}/_stcore/script-health-check", timeout=60).close()
+    page = seen.window(chromium)
+
+    data = seen.Data(page, address).visit()
+    data.upload("prices.csv", PRICES)
+    assert data.figure("Usable") == "62"
+    data.says(re.compile("no answer|empty", re.I))
+    data.says(re.compile("twice|duplicate|repeated", re.I))
+
+    train = data.train_on_this()
+    train.goal("Our FAQ")
+    train.fill("Epochs", "12")
+    train.says("Ready to start")
+    train.start()
+    monitor = train.watch()
+    job_id = monitor.job_id()
+
+    expect(monitor.chart()).to_be_visible(timeout=seen.TRAINING_MS)
+    monitor.wait_until_done()
+    assert len(list_jobs(home)) == 1, "two clicks are one job"
+
+    archive = monitor.download(tmp_path / "adapter.zip")
+    assert {"adapter_model.safetensors", "README.md"} <= {Path(n).name for n in zipfile.ZipFile(archive).namelist()}
+
+    chat = monitor.try_it()
+    assert job_id in page.url
+    chat.ask("How much is article 7?")
+    chat.answered(models=2)
+
+    queue = chat.go_to(seen.Queue)
+    queue.says("tiny-gemma")
+    queue.go_to(seen.Models).says("prices")
+
+
+def test_the_browsers_language_is_spoken_and_can_be_chosen(chromium: Browser, serve: Serve, home: Home) -> None:  # noqa: F811
+    address = serve()
+    page = chromium.new_context(locale="de-AT").new_page()
+    page.goto(f"http://{address}/queue")
+    expect(page.get_by_role("heading", level=1, name="Warteschlange")).to_be_visible(timeout=seen.PAINT_MS)
+    page.goto(f"http://{address}/queue?lang=en")
+    expect(page.get_by_role("heading", level=1, name="Queue")).to_be_visible(timeout=seen.PAINT_MS)
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Models").click()
+    expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible(timeout=seen.PAINT_MS)
+    assert "lang=en" in page.url
