@@ -25,6 +25,7 @@ NOT_OFFERED = ("/train/packing", "/limits/on_nan")
 class Field:
     """One setting.
 
+    `low` and `high` bound a number; of a text `high` is the most characters, of texts how many there may be.
     `kind` is integer, number, choice, switch, text, texts (a list of them), names, several (of the choices), pairs,
     shares (pairs with numbers) or group (switched on as a whole).
     """
@@ -93,7 +94,7 @@ def _field(schema: dict[str, Any], pointer: str, node: dict[str, Any]) -> Field:
         nullable=any(option.get("type") == "null" for option in options),
         choices=tuple(main.get("enum") or main.get("items", {}).get("enum", ())),
         low=main.get("minimum", main.get("exclusiveMinimum")),
-        high=main.get("maximum", main.get("exclusiveMaximum")),
+        high=main.get("maximum", main.get("exclusiveMaximum", main.get("maxLength"))),
     )
     if "properties" in main:
         members = tuple(_field(schema, f"{pointer}/{name}", child) for name, child in main["properties"].items())

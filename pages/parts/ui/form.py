@@ -195,7 +195,8 @@ def _switch(field: Field, key: str) -> None:
 def _text(field: Field, key: str) -> None:
     words = f"train.placeholder.{field.pointer}"
     shown = t(words) if has(words) else option(field.default or "")
-    st.text_input(field.label, max_chars=1024, placeholder=shown, **_common(field, key))
+    longest = int(field.high) if field.high else None
+    st.text_input(field.label, max_chars=longest, placeholder=shown, **_common(field, key))
 
 
 def _names(field: Field, key: str) -> None:
@@ -203,7 +204,7 @@ def _names(field: Field, key: str) -> None:
 
 
 def _texts(field: Field, key: str) -> None:
-    shown = t("train.placeholder.texts", count=int(field.high or 0))
+    shown = t("train.placeholder.texts", most=int(field.high or 0))
     st.text_area(field.label, placeholder=shown, height=110, **_common(field, key))
 
 

@@ -28,7 +28,7 @@ def opener(key: str, label: str, icon: str, what: str) -> None:
 def _bring_spec() -> None:
     st.caption(t("train.import.says"))
     st.text_area(t("train.import.text"), height=220, key=TEXT, placeholder=t("train.import.smallest"))
-    st.file_uploader(t("train.import.file"), type=["json"], key=FILE)
+    st.file_uploader(t("train.import.file"), type=["json"], key=FILE, max_upload_size=1)
     if st.button(t("train.import.fill"), type="primary", on_click=_take_spec, key="import-fill") and not STATE[WRONG]:
         st.rerun()
     for problem in STATE[WRONG] or []:

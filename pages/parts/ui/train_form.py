@@ -139,7 +139,7 @@ def settle() -> tuple[Draft, Figures, dict[str, Choice]]:
     if not all(f"{KEY}{pointer}" in STATE for pointer in known):
         form.follow(known, KEY, {})
     model, dataset = STATE.get(MODEL), STATE.get(DATA)
-    seen = figures.look(home, Path.cwd(), dataset, model, form.values(known, KEY))
+    seen = look()
     chosen = presets.choose(preset(), seen.size, form.values(known, KEY, only_changed=True))
     form.follow(known, KEY, {pointer: choice.value for pointer, choice in chosen.items()})
     kept = {p: value for p, value in STATE[BESIDE].items() if p not in known or not form.changed(known[p], KEY)}
@@ -148,6 +148,12 @@ def settle() -> tuple[Draft, Figures, dict[str, Choice]]:
     if STATE[ORIGIN] and STATE[ORIGIN][0] == "retry":
         spec["retry_of"] = STATE[ORIGIN][1]
     return draft.judge(spec, home, Path.cwd()), seen, chosen
+
+
+def look() -> Figures:
+    """What is known of the chosen data so far."""
+    values = form.values(fields.all_fields(), KEY)
+    return figures.look(frame.home(), Path.cwd(), STATE.get(DATA), STATE.get(MODEL), values)
 
 
 def _choose_first() -> None:

@@ -109,7 +109,7 @@ def _about(number: int) -> int:
 @st.fragment(run_every="1s")
 def _watch(shown: Figures) -> None:
     """Draws the page again when more is known of the data than is shown."""
-    _, seen, _ = train_form.settle()
+    seen = train_form.look()
     if seen.complete or seen.state != shown.state:
         st.rerun()
 

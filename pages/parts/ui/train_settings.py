@@ -36,20 +36,24 @@ def rest(chosen: Mapping[str, Choice]) -> None:
     with st.container(gap="xsmall"):
         for group in words.GROUPS:
             members = [field for field in others if field.group == group]
-            with st.expander(_label(group, members), icon=ICONS[group]):
+            changed = _changed(group, members)
+            icon = ":material/edit:" if changed else ICONS[group]
+            with st.expander(
+                words.group(group), icon=icon, key=f"train-fold-{group}"
+            ):  # another label would fold it up
+                if changed:
+                    st.caption(f":blue[:material/edit: {t('train.changed_in', count=changed)}]")
                 _group(group, members, chosen)
 
 
-def _label(group: str, members: list[Field]) -> str:
-    changed = sum(form.changed(field, KEY) for field in members) + (group == "" and bool(STATE.get(MERGED)))
-    name = words.group(group)
-    return f"{name}  :blue[· {t('train.changed_in', count=changed)}]" if changed else name
+def _changed(group: str, members: list[Field]) -> int:
+    return sum(form.changed(field, KEY) for field in members) + (group == "" and bool(STATE.get(MERGED)))
 
 
 def _group(group: str, members: list[Field], chosen: Mapping[str, Choice]) -> None:
     with st.grid(2, min_column_width=240, gap=("medium", "small")) as grid:
         for field in members:
-            with grid.cell():
+            with grid.cell(column_span="all" if field.kind == "texts" else 1):
                 form.draw(field, KEY, chosen[field.pointer].why if field.pointer in chosen else "")
         if group == "":
             with grid.cell():
@@ -67,5 +71,6 @@ def reset_all() -> None:
         for field in changed:
             form.reset(field, KEY)
 
+    listed = ", ".join(field.label for field in changed)
     label = t("train.reset_all", count=len(changed))
-    st.button(label, icon=":material/undo:", type="tertiary", on_click=back, key="reset-all")
+    st.button(label, icon=":material/undo:", type="tertiary", help=listed, on_click=back, key="reset-all")
