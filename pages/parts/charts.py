@@ -5,11 +5,13 @@ name would make each refresh a new chart. What is marked has a shape and a word 
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
-import pandas as pd
 
+from pages.parts import texts
 from pages.parts.marks import KINDS
 from pages.parts.texts import t
 
@@ -26,24 +28,36 @@ SECONDS = (
 ZOOM_ON = "wheel![event.ctrlKey || event.metaKey]"
 """A bare wheel scrolls the page; a pinch on a touch pad arrives as a wheel with Ctrl."""
 
-STRIP_HEIGHT = 46
+HEIGHT, STRIP_HEIGHT = 340, 46
 AXIS_PX = 40
 """Room for the labels of every vertical axis, so that the loss and the small charts stand above each other."""
 
-STRIP_MARGIN_PX = 58
+STRIP_MARGIN_PX = 50
 """Streamlit gives each plot of several the whole width; their labels come on top."""
 
 
-def loss(
-    table: pd.DataFrame, axis: str = "step", total_steps: int | None = None, log: bool = False, height: int = 340
-) -> alt.LayerChart:
-    """Training loss (each step faint, its trend strong), eval loss, and what is marked, along an axis.
+def loss(axis: str = "step", total_steps: int | None = None, log: bool = False) -> dict[str, Any]:
+    """Training loss (each step faint, its trend strong), eval loss, and what is marked: for `series.loss_table`.
 
     Args:
-        table: what `series.loss_table` makes.
         axis: one of series.AXES.
         total_steps: along steps the axis shows the whole run from its start and stands still while the curve grows.
     """
+    return deepcopy(_loss(axis, total_steps, log, texts.language()))
+
+
+def attempts(axis: str = "step", total_steps: int | None = None, log: bool = False) -> dict[str, Any]:
+    """The losses of each attempt as a line of its own: for `series.attempts_table`."""
+    return deepcopy(_apart(axis, total_steps, log, texts.language()))
+
+
+def strip(fields: Sequence[str], axis: str = "step", total_steps: int | None = None) -> dict[str, Any]:
+    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all."""
+    return deepcopy(_strip(tuple(fields), axis, total_steps, texts.language()))
+
+
+@lru_cache(maxsize=64)
+def _loss(axis: str, total_steps: int | None, log: bool, language: str) -> dict[str, Any]:
     x, y = _x(axis, total_steps), _y(log)
     said = t("charts.series.training"), t("charts.series.evaluation")
     labels = f"datum.value == 'training' ? '{_js(said[0])}' : '{_js(said[1])}'"
@@ -63,21 +77,20 @@ def loss(
 
     dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True)
     zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
-    return alt.layer(
+    drawn = alt.layer(
         *_marks(x, legend),
         line("loss", "training", strokeWidth=1, opacity=0.35),
         line("trend", "training", strokeWidth=2.25),
         line("eval_loss", "evaluation", strokeWidth=1.75).add_params(zoom),
         dots.properties(name="dots"),
         _ruler(x, _loss_tips(axis)),
-        data=table,
-    ).properties(height=height)
+    )
+    return _spec(drawn)
 
 
-def attempts(
-    table: pd.DataFrame, axis: str = "step", total_steps: int | None = None, log: bool = False, height: int = 340
-) -> alt.LayerChart:
-    """The losses of each attempt as a line of its own: after a resume they lie on each other."""
+@lru_cache(maxsize=64)
+def _apart(axis: str, total_steps: int | None, log: bool, language: str) -> dict[str, Any]:
+    """After a resume the lines lie on each other."""
     x = _x(axis, total_steps)
     legend = alt.Legend(title=t("charts.attempt"), orient="top", direction="horizontal", symbolType="stroke")
     zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
@@ -96,7 +109,15 @@ def attempts(
         alt.Tooltip("attempt:N", title=t("charts.attempt")), _step_tip(),
         alt.Tooltip("loss:Q", title=t("charts.loss"), format=".4f"),
     ]  # fmt: skip
-    return alt.layer(lines, _ruler(x, tips), data=table).properties(height=height)
+    return _spec(alt.layer(lines, _ruler(x, tips)))
+
+
+def _spec(chart: alt.LayerChart) -> dict[str, Any]:
+    """Made once: Altair takes a tenth of a second for it, and pages refresh."""
+    made = chart.properties(height=HEIGHT).to_dict()
+    for layer in made["layer"]:
+        layer.pop("data", None)
+    return {name: value for name, value in made.items() if name not in ("$schema", "config", "data", "datasets")}
 
 
 STRIP_FORMATS = {
@@ -111,11 +132,9 @@ STRIP_FORMATS = {
 }
 
 
-def strip(fields: Sequence[str], axis: str = "step", total_steps: int | None = None) -> dict[str, Any]:
-    """Small charts under each other, one for each column of `series.strip_table`, with one ruler through all of them.
-
-    As a bare Vega-Lite spec: Altair gives one parameter of several views wrong names, and writes everything out twice.
-    """
+@lru_cache(maxsize=64)
+def _strip(fields: tuple[str, ...], axis: str, total_steps: int | None, language: str) -> dict[str, Any]:
+    """A bare Vega-Lite spec: Altair gives one parameter of several views wrong names, and writes all out twice."""
     tips = [
         {"field": "x", **_axis_told(axis)},
         *([{"field": "step", "title": t("charts.axis.step")}] if axis != "step" else []),

@@ -63,6 +63,8 @@ class Followed:
 
     def _begin(self, inode: int) -> None:
         self._inode, self._offset, self._tail, self._broken = inode, 0, b"", 0
+        self._endless = False
+        """The offset is inside of a line that is longer than a block: it is passed over."""
         self._growing = Growing()
         self._seen, self._seen_at = Columns(), 0.0
         self._sample: Columns | None = None
@@ -114,14 +116,15 @@ class Followed:
         data = os.pread(fd, BLOCK_BYTES, self._offset)
         whole = data[: data.rfind(b"\n") + 1]
         if not whole and len(data) == BLOCK_BYTES:
-            self._offset += len(data)  # inside of one endless line, whose end will count as broken
-            self._tail = data[-TAIL_BYTES:]
+            self._offset, self._tail = self._offset + len(data), data[-TAIL_BYTES:]
+            self._endless = True
             return True
         if whole:
             self._offset += len(whole)
             self._tail = (self._tail + whole)[-TAIL_BYTES:]
-            block = parse(whole)
-            self._broken += block.broken
+            block = parse(whole.partition(b"\n")[2] if self._endless else whole)
+            self._broken += block.broken + self._endless
+            self._endless = False
             self._growing.append(block)
         return bool(whole)
 

@@ -223,8 +223,10 @@ def strip_table(columns: Columns, axis: str = "step", shown: str = "all", points
     if x.size:
         first = int(np.searchsorted(x, x[-1] - (x[-1] - x[0]) * RANGES[shown]))
         rows, x = rows[first:], x[first:]
+    if not rows.size:
+        return pd.DataFrame({name: np.zeros(0) for name in ("x", "step", *fields)})
     count = min(points, rows.size)
-    begins = np.arange(count) * rows.size // max(1, count)
+    begins = np.arange(count) * rows.size // count
     ends = np.append(begins[1:], rows.size)
     made = {"x": x[ends - 1].astype("f4"), "step": columns.at("step", rows[ends - 1]).astype("i4")}
     for name in fields:

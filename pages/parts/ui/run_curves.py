@@ -105,12 +105,13 @@ def _loss(home: Home, job: Job, look: Look) -> None:
         if apart:
             key = ("attempts", axis)
             table = columns.remember(key, lambda: series.attempts_table(columns, axis))
-            drawn, alt = charts.attempts(table, axis, total, log), t("charts.alt.attempts")
+            drawn, alt = charts.attempts(axis, total, log), t("charts.alt.attempts")
         else:
             marked = _marks(home, job, columns)
-            drawn = charts.loss(_loss_table(columns, axis, share, shown, marked), axis, total, log)
+            table = _loss_table(columns, axis, share, shown, marked)
+            drawn = charts.loss(axis, total, log)
             alt = _described(columns)
-        st.altair_chart(drawn, key=f"chart-loss-{axis}-{apart}-{log}", alt=alt)
+        st.vega_lite_chart(table, drawn, key=f"chart-loss-{axis}-{apart}-{log}", alt=alt)
         st.caption(t("charts.zoom"))
 
 
