@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pages.parts import alive, bundle, charts, draft, escape, fields, preview, quantities, series, shelf, tail, words
+from pages.parts import alive, bundle, draft, escape, fields, preview, quantities, shelf, tail, words
 from spool.data.reading.table import Record
-from spool.protocol import durable, metrics
+from spool.protocol import durable
 from spool.protocol.errors import Problem
 from spool.protocol.home import Home
 from spool.protocol.spec import JobSpec
@@ -80,72 +80,6 @@ def test_times_are_the_readers_own() -> None:
     assert quantities.ago("nonsense", now) == "–"
     assert quantities.clock("2026-03-02T12:05:00Z", ZoneInfo("Asia/Tokyo")) == "2 Mar 2026, 21:05"
     assert quantities.between("2026-03-02T11:00:00Z", "2026-03-02T12:05:00Z") == "1 h 05 min"
-
-
-def test_smoothing_starts_at_the_first_value_and_follows_a_constant() -> None:
-    assert series.smooth([2.0, 2.0, 2.0], 0.9) == pytest.approx([2.0, 2.0, 2.0])
-    assert series.smooth([0.0, 1.0], 0.5) == pytest.approx([0.0, 1.0 * 0.5 / 0.75])
-
-
-def test_thinning_keeps_a_lone_spike_and_both_ends() -> None:
-    values = [1.0] * 100_000
-    values[54_321] = 9.0
-    kept = series.thin(values, 2000)
-    assert len(kept) <= 2000
-    assert {0, 54_321, 99_999} <= set(kept)
-    assert series.thin(values[:2000], 2000) == list(range(2000))
-
-
-def _rows(steps: int) -> list[metrics.Row]:
-    rows: list[metrics.Row] = [{"step": i, "loss": 3 / i, "learning_rate": 1e-4 / i} for i in range(1, steps + 1)]
-    return [*rows, {"step": steps, "eval_loss": 0.5}]
-
-
-def test_the_loss_table_holds_training_and_evaluation() -> None:
-    table = series.loss_frame(_rows(10))
-    assert list(table.columns) == ["step", "loss", "trend", "eval_loss"]
-    assert table["loss"].tolist() == pytest.approx(table["trend"].tolist())
-    assert table["eval_loss"].notna().tolist() == [False] * 9 + [True]
-    assert len(series.loss_frame(_rows(50_000))) <= series.MAX_POINTS + 1
-    assert series.loss_frame([]).empty
-
-
-def test_a_value_that_is_not_finite_is_a_gap_and_is_named() -> None:
-    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None, "nonfinite": {"loss": "nan"}}]
-    assert series.latest(rows, "loss") == 2.0
-    assert series.not_finite(rows) == [2]
-    assert series.latest([{"loss": True}], "loss") is None
-
-
-def test_a_follower_reads_on_and_starts_again_with_a_new_file(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    follower = series.Follower(path)
-    assert follower.look() == []
-    first = metrics.Writer(path, 1)
-    first.write(step=1, loss=3.0)
-    first.write(step=2, loss=2.0)
-    assert [row["loss"] for row in follower.look()] == [3.0, 2.0]
-    metrics.Writer(path, 2).write(step=2, loss=1.9)
-    assert [row["loss"] for row in follower.look()] == [3.0, 1.9]
-    path.unlink()
-    metrics.Writer(path, 3).write(step=1, loss=9.0)
-    assert [row["loss"] for row in follower.look()] == [9.0]
-
-
-@pytest.mark.parametrize("total", [120, None])
-def test_a_chart_differs_from_its_next_state_in_its_rows_only(total: int | None) -> None:
-    def spec(steps: int) -> dict:
-        rows = _rows(steps)
-        both = (
-            charts.loss(series.loss_frame(rows), total),
-            charts.learning_rate(series.frame(rows, "learning_rate"), total),
-        )
-        found = [chart.to_dict() for chart in both]
-        for each in found:
-            del each["datasets"], each["data"]["name"]
-        return {"charts": found}
-
-    assert json.dumps(spec(30)) == json.dumps(spec(47))
 
 
 @pytest.mark.parametrize(

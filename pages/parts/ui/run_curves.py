@@ -13,6 +13,7 @@ from pages.parts import charts, marks, quantities, series, tail, verdict
 from pages.parts.columns import Columns
 from pages.parts.curves import Look
 from pages.parts.texts import t
+from pages.parts.ui import choices
 from spool.protocol import durable
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job, attempt_files
@@ -22,6 +23,7 @@ TONES = {
     "neutral": ":gray[:material/trending_flat:]",
     "bad": ":orange[:material/warning:]",
 }
+RANGES = list(series.RANGES)
 MOST_ATTEMPTS = 50
 
 
@@ -132,7 +134,7 @@ def _described(columns: Columns) -> str:
 
 
 def _strip(job: Job, columns: Columns) -> None:
-    axis, shown = _chosen("x", series.axes(columns), "step"), _chosen("range", list(series.RANGES), "all")
+    axis, shown = choices.chosen("x", series.axes(columns), "step"), choices.chosen("range", RANGES, "all")
     table = _strip_table(columns, axis, shown)
     if len(table) < 2 or len(table.columns) < 3:
         return
@@ -147,44 +149,45 @@ def _strip(job: Job, columns: Columns) -> None:
 # ---- choices: all in the address
 
 
-def _chosen(key: str, options: list[Any], usual: Any) -> Any:
-    """What stands in a widget that was drawn before, if it is one of the options."""
-    value = st.session_state.get(key)
-    return value if value in options else usual
+SHARES = {f"{100 * share:g}": share for share in series.SMOOTHINGS}
+USUAL_SHARE = f"{100 * series.USUAL_SMOOTHING:g}"
 
 
 def _axis(columns: Columns) -> str:
     options = series.axes(columns)
     if len(options) < 2:
         return "step"
+    choices.keep("x", options, "step")
     st.segmented_control(
-        t("charts.axis.label"), options, default="step", required=True, key="x", bind="query-params",
-        format_func=lambda axis: t(f"charts.axis.{axis}"), label_visibility="collapsed",
+        t("charts.axis.label"), options, required=True, key=choices.key("x"), on_change=choices.went,
+        args=("x", "step"), format_func=lambda axis: t(f"charts.axis.{axis}"), label_visibility="collapsed",
     )  # fmt: skip
-    return str(_chosen("x", options, "step"))
+    return choices.chosen("x", options, "step")
 
 
 def _range() -> str:
+    choices.keep("range", RANGES, "all")
     st.segmented_control(
-        t("charts.range.label"), list(series.RANGES), default="all", required=True, key="range", bind="query-params",
-        format_func=lambda each: t(f"charts.range.{each}"), label_visibility="collapsed",
+        t("charts.range.label"), RANGES, required=True, key=choices.key("range"), on_change=choices.went,
+        args=("range", "all"), format_func=lambda each: t(f"charts.range.{each}"), label_visibility="collapsed",
     )  # fmt: skip
-    return str(_chosen("range", list(series.RANGES), "all"))
+    return choices.chosen("range", RANGES, "all")
 
 
 def _view(columns: Columns) -> tuple[float, bool, bool]:
     """(smoothing, log scale, attempts apart), behind one button."""
     with st.popover(t("charts.view"), icon=":material/tune:", width="content"):
+        choices.keep("smooth", list(SHARES), USUAL_SHARE)
         st.select_slider(
-            t("charts.smoothing.label"), list(series.SMOOTHINGS), value=series.USUAL_SMOOTHING, key="smooth",
-            bind="query-params", help=t("charts.smoothing.help"),
-            format_func=lambda share: quantities.share(share) if share else t("charts.smoothing.none"),
+            t("charts.smoothing.label"), list(SHARES), key=choices.key("smooth"), help=t("charts.smoothing.help"),
+            on_change=choices.went, args=("smooth", USUAL_SHARE), width=300,
+            format_func=lambda name: quantities.share(SHARES[name]) if SHARES[name] else t("charts.smoothing.none"),
         )  # fmt: skip
         log = st.toggle(t("charts.log.label"), key="log", bind="query-params", help=t("charts.log.help"))
         apart = columns.repeated and st.toggle(
             t("charts.apart.label"), key="attempts", bind="query-params", help=t("charts.apart.help")
         )
-    return float(_chosen("smooth", list(series.SMOOTHINGS), series.USUAL_SMOOTHING)), log, bool(apart)
+    return SHARES[choices.chosen("smooth", list(SHARES), USUAL_SHARE)], log, bool(apart)
 
 
 # ---- what is computed once for everybody who looks

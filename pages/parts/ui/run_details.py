@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts import escape, quantities, tail
 from pages.parts.texts import has, t
-from pages.parts.ui import frame, run_data, run_samples
+from pages.parts.ui import choices, frame, run_data, run_samples
 from pages.parts.ui.run_curves import attempt_documents
 from spool.protocol.home import Home, Run
 from spool.protocol.jobs import Job
@@ -21,7 +21,12 @@ def show(home: Home, job: Job) -> None:
     """The tabs that make sense for this job; which one is open stands in the address."""
     names = [name for name in TABS if _has(home, job, name)]
     labels = {name: t(f"monitor.tab.{name}") for name in names}
-    drawn = st.tabs(list(labels.values()), key="view", bind="query-params", on_change="rerun")
+    choices.keep("view", labels, names[0])
+    by_label = {label: name for name, label in labels.items()}
+    drawn = st.tabs(
+        list(labels.values()), key=choices.key("view"),
+        on_change=lambda: choices.went("view", names[0], by_label),
+    )  # fmt: skip
     made = {
         "answers": lambda: run_samples.show(home, job),
         "log": lambda: _log(home.run(job.id).latest_log),
@@ -131,11 +136,12 @@ def _spec(run: Run) -> None:
         st.caption(t("monitor.spec.none"))
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        chosen = st.segmented_control(
-            t("monitor.spec.which"), names, default=names[0], required=True, key="spec", bind="query-params",
-            format_func=lambda name: t(f"monitor.spec.{name}"), label_visibility="collapsed",
+        choices.keep("spec", names, names[0])
+        st.segmented_control(
+            t("monitor.spec.which"), names, required=True, key=choices.key("spec"), on_change=choices.went,
+            args=("spec", names[0]), format_func=lambda name: t(f"monitor.spec.{name}"), label_visibility="collapsed",
         )  # fmt: skip
-        chosen = chosen if chosen in names else names[0]
+        chosen = choices.chosen("spec", names, names[0])
         st.caption(t(f"monitor.spec.{chosen}_says"), width="content")
     st.code(tail.head(files[chosen]), language="json", height=420)
 

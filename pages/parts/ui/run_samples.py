@@ -5,8 +5,11 @@ import streamlit as st
 from pages.parts import quantities, samples, tail
 from pages.parts.escape import one_line
 from pages.parts.texts import t
+from pages.parts.ui import choices
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
+
+NEWEST = "newest"
 
 
 def show(home: Home, job: Job) -> None:
@@ -29,16 +32,19 @@ def _step(steps: list[int]) -> int | None:
     if len(steps) == 1:
         st.caption(t("monitor.answers.at", step=quantities.count(steps[0])))
         return steps[0]
-    newest = t("monitor.answers.newest")
-    options: list[int | str] = [*steps[:-1], "newest"]
+    options = [*(str(step) for step in steps[:-1]), NEWEST]
 
-    def said(each: int | str) -> str:
-        return newest if each == "newest" else t("monitor.answers.at", step=quantities.count(int(each)))
+    def said(each: str) -> str:
+        step = quantities.count(steps[-1] if each == NEWEST else int(each))
+        return t("monitor.answers.newest" if each == NEWEST else "monitor.answers.at", step=step)
 
-    chosen = st.select_slider(
-        t("monitor.answers.which"), options, value="newest", key="at", bind="query-params", format_func=said
-    )
-    return chosen if isinstance(chosen, int) and chosen in steps else steps[-1]
+    choices.keep("at", options, NEWEST)
+    st.select_slider(
+        t("monitor.answers.which"), options, key=choices.key("at"), format_func=said, on_change=choices.went,
+        args=("at", NEWEST),
+    )  # fmt: skip
+    chosen = choices.chosen("at", options, NEWEST)
+    return steps[-1] if chosen == NEWEST else int(chosen)
 
 
 def _prompt(prompt: samples.Prompt, step: int | None) -> None:
