@@ -75,6 +75,11 @@ PHASES = {
     "saving": "saving the adapter",
     "merging": "merging",
     "fetching": "fetching (?P<what>.+)",
+    "answering": "answering",
+    "ready": "ready",
+    "room": "ending: another job needed the machine",
+    "idle": "ending: nothing was asked for a while",
+    "over": "ending: its time is over",
 }
 
 

@@ -50,6 +50,7 @@ def text(home: Home, job: Job) -> None:
             ("eval loss", _number(result.get("eval_loss"))),
             ("adapter", result.get("adapter") if gone is None else None),
             ("removed", f"{', '.join(gone.what)} on {_moment(gone.at, gone.by)}" if gone else None),
+            ("answers", _answers(home, job)),
             ("log", log if (log := home.run(job.id).latest_log).exists() else None),
         ]
     )
@@ -80,6 +81,18 @@ def problems(error: dict[str, object]) -> list[str]:
     if not found and error.get("message"):
         found = [" ".join(str(error[key]) for key in ("message", "hint") if error.get(key))]
     return [terminal.one_line(problem) for problem in found]
+
+
+def _answers(home: Home, job: Job) -> str | None:
+    """How many answers a job of kind generate has given, where they lie, and why a session ended."""
+    path = home.run(job.id).answers
+    if job.kind != "generate" or not path.exists():
+        return None
+    result = job.result or {}
+    count = result.get("answers", job.progress["step"])
+    ended = {"made_room": "another job needed the machine", "idle": "nobody asked", "max_hours": "its time was over"}
+    why = ended.get(str(result.get("ended_by")))
+    return f"{count or 0:,} in {path}" + (f"; it ended as {why}" if why else "")
 
 
 def _moment(iso: str | None, by: str | None = None) -> str | None:

@@ -16,6 +16,7 @@ from spool.protocol.jobs import Job
 EXIT = {"done": 0, "failed": 1, "cancelled": 1, "rejected": 2}
 ENDED = {"done": "is done", "failed": "failed", "cancelled": "was cancelled", "rejected": "was rejected"}
 POLL_S = 0.3
+AT_WORK = ("training", "answering")
 QUIET_S = 15.0
 """Without a terminal: a line of progress each so many seconds."""
 
@@ -140,7 +141,7 @@ def status(home: Home, job: Job) -> str:
     """One line: where the job stands."""
     step, total = job.progress["step"], job.progress["total_steps"]
     waiting = {"checking": job.phase or "waiting to be checked", "queued": "queued", "held": "held"}
-    if job.state in waiting or not total or not (job.phase or "").startswith("training"):
+    if job.state in waiting or not total or not (job.phase or "").startswith(AT_WORK):
         return f"{job.id}  {waiting.get(job.state, job.phase or 'starting')}"
     row = metrics.last(home.run(job.id).metrics) or {}
     parts = [f"{terminal.bar(step / total)} {step}/{total}"]
@@ -157,7 +158,9 @@ def status(home: Home, job: Job) -> str:
 
 def ending(job: Job) -> str:
     lines = [f"{job.id} {ENDED[job.state]}."]
-    if job.state == "done" and job.result:
+    if job.state == "done" and job.result and job.kind == "train":
         lines.append(f"  The adapter lies in {job.result.get('adapter')}")
+    elif job.state == "done":
+        lines.append(f"  `finetuner show {job.id}` says where the answers lie.")
     lines += [f"- {problem}" for problem in show.problems(job.error or {})]
     return "\n".join(lines)
