@@ -131,6 +131,11 @@ class Progress(TrainerCallback):
         self.course.trained_s += now - self.marked
         self.marked = now
 
+    def pass_over(self, seconds: float) -> None:
+        """Time that was spent on something else than training."""
+        self.marked += seconds
+        self.logged_at += seconds
+
     def _stop_asked(self) -> bool:
         """True where a checkpoint is to be made and the attempt to end; a cancelled job needs none."""
         if self.attempt.stop.requested and self.attempt.stop.cancelled:

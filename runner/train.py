@@ -57,7 +57,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     model, tokenizer = _load(spec, base)
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
-    trainer, course = _trainer(spec, attempt, model, tokenizer, data, resume, spec_hash)
+    trainer, course = _trainer(spec, attempt, model, tokenizer, data, encoder, resume, spec_hash)
     _learn(attempt, trainer, course, resume)
     if course.best and course.best[1] != trainer.state.global_step:
         _load_best(attempt, model, course, spec_hash)
@@ -155,9 +155,15 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
             "precision": base.precision(spec.precision, on_gpu, free_bytes),
             "train": train,
             "data": resolved_data,
-            "eval": spec.eval.model_copy(update={"every_steps": every}),
+            "eval": spec.eval.model_copy(update={"every_steps": every, "sample_prompts": _sampled(spec, data, on_gpu)}),
         }
     )
+
+
+def _sampled(spec: JobSpec, data: Prepared, on_gpu: bool) -> str | list[str]:
+    """`eval.sample_prompts`: of auto stays auto what answers rows, as their answers stand beside them."""
+    asked = spec.eval.sample_prompts
+    return [] if asked == "auto" and not (on_gpu and data.eval) else asked
 
 
 def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
@@ -205,12 +211,14 @@ def _trainer(
     model: Any,
     tokenizer: Any,
     data: Prepared,
+    encoder: Encoder,
     resume: Path | None,
     spec_hash: str,
 ) -> tuple[Any, Course]:
     from datasets import Dataset
 
     from runner.progress import Progress
+    from runner.samples import Samples, prompts
     from runner.trainer import Trainer
 
     def mapped(path: Path) -> Any:
@@ -230,7 +238,15 @@ def _trainer(
         eval_dataset=mapped(data.eval) if data.eval else None,
         args=_arguments(spec, attempt, data.eval is not None),
     )
-    trainer.keep(Progress(attempt, spec.limits, course), spec_hash)
+    progress = Progress(attempt, spec.limits, course)
+    trainer.keep(progress, spec_hash)
+    asked = prompts(spec, data, encoder) if spec.eval.sample_prompts else []
+    if asked:
+        assert isinstance(spec.eval.every_steps, int)
+        every = None if data.eval else spec.eval.every_steps
+        trainer.add_callback(
+            Samples(attempt, encoder, asked, progress, every, bounded=spec.eval.sample_prompts == "auto")
+        )
     return trainer, course
 
 

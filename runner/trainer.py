@@ -3,19 +3,17 @@
 What it computes is TRL's and Unsloth's own (tests/test_training_parity.py).
 """
 
-import random
 import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from trl import SFTTrainer
 
 from runner import checkpoint
 from runner.job import disk_full, low_disk
 from runner.progress import Diverged, LeaveEvaluation, Progress
+from runner.randomness import random_state, restore
 
 
 class EndedEarly(BaseException):
@@ -103,20 +101,6 @@ class Trainer(SFTTrainer):
         self.progress.attempt.events.write(event="checkpoint", step=self.state.global_step, phase="training")
         if low:
             raise low
-
-
-def random_state() -> dict[str, Any]:
-    """Of every generator that a training draws from; `restore` takes it."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def restore(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _last_bytes(folder: Path) -> int:

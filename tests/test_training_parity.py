@@ -46,10 +46,13 @@ def bare(model: Path, rows: Path, output: Path, max_length: int, arguments: dict
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("which", ["tiny_gemma", "embedded_model"])
+@pytest.mark.parametrize(
+    ("which", "sampled"), [("tiny_gemma", []), ("tiny_gemma", ["Where is my order?"]), ("embedded_model", [])]
+)
 def test_a_job_learns_what_the_plain_script_learns(
-    which: str, request: pytest.FixtureRequest, home: Home, daemon: Runner, tmp_path: Path
+    which: str, sampled: list[str], request: pytest.FixtureRequest, home: Home, daemon: Runner, tmp_path: Path
 ) -> None:
+    """Sample answers while it trains change nothing of it."""
     from safetensors.numpy import load_file
 
     model: Path = request.getfixturevalue(which)
@@ -61,6 +64,7 @@ def test_a_job_learns_what_the_plain_script_learns(
         "dataset": str(rows),
         "precision": "16bit",
         "data": {"max_length": 160, "eval_fraction": 0},
+        "eval": {"every_steps": 4, "sample_prompts": sampled},
         "train": {"max_steps": steps, "effective_batch": 8, "batch_size": 4, "learning_rate": 5e-4},
     }
     job_id = dropbox.submit(home, spec)
@@ -87,6 +91,8 @@ def test_a_job_learns_what_the_plain_script_learns(
     )
     assert [row["loss"] for row in metrics.read(home.run(job_id).metrics)] == losses
     assert len(losses) == steps
+    steps_sampled = [row["step"] for row in metrics.read(home.run(job_id).samples)]
+    assert steps_sampled == ([0, 4, 8, 12] if sampled else [])
     ours = load_file(Path(job.result["adapter"]) / "adapter_model.safetensors")
     plain = load_file(tmp_path / "bare" / "adapter_model.safetensors")
     assert ours.keys() == plain.keys()

@@ -151,6 +151,56 @@ def test_five_interruptions_at_random_change_nothing(
     shutil.rmtree(trainer.home.run(job_id).root)
 
 
+SAMPLED = {**SPEC, "eval": {"every_steps": 2, "sample_prompts": ["Where is my order?", "Hello"]}}
+
+
+def sampled(trainer: TrainerProcess, job_id: str) -> list[tuple[int, int, str, str]]:
+    rows = metrics.read(trainer.home.run(job_id).samples)
+    return [(row["step"], row["prompt_index"], row["answer"], row["base"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def with_samples(trainer: TrainerProcess, straight: tuple[str, dict[str, Any]]) -> str:
+    """The undisturbed job, with sample answers at each evaluation."""
+    job_id = trainer.job(**SAMPLED)
+    same(trainer, job_id, straight, trainer.attempt(job_id))
+    return job_id
+
+
+def test_sample_answers_change_nothing_that_is_learned(trainer: TrainerProcess, with_samples: str) -> None:
+    rows = sampled(trainer, with_samples)
+    assert [row[:2] for row in rows] == [(step, i) for step in (0, 2, 4, 6, 8) for i in (0, 1)]
+    assert all(answer == base for step, _, answer, base in rows if step == 0)
+    assert {base for _, i, _, base in rows if i == 0} == {rows[0][3]}
+    assert any(answer != base for step, _, answer, base in rows if step == 8)
+    assert trainer.notes(with_samples) == []
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_interrupted_with_sample_answers_nothing_changes_and_the_base_is_asked_once(
+    trainer: TrainerProcess, straight: tuple[str, dict[str, Any]], with_samples: str, seed: int
+) -> None:
+    rng, job_id = random.Random(seed), trainer.job(**SAMPLED)
+    for number in range(1, 5):
+        order = {rng.choice(["stop_at", "kill_at"]): rng.randint(30, 500)}
+        trainer.attempt(job_id, number, **order)
+    same(trainer, job_id, straight, trainer.attempt(job_id, 5))
+    rows, undisturbed = sampled(trainer, job_id), sampled(trainer, with_samples)
+    assert len({row[:2] for row in rows}) == len(rows)
+    assert set(rows) <= set(undisturbed), "an answer of a resumed training differs"
+    assert [row[:2] for row in rows[:2]] == [(0, 0), (0, 1)]
+
+
+def test_what_fails_in_sampling_is_told_once_and_fails_nothing(
+    trainer: TrainerProcess, straight: tuple[str, dict[str, Any]]
+) -> None:
+    job_id = trainer.job(**SAMPLED)
+    trainer.home.run(job_id).samples.mkdir()  # nothing can be written there
+    same(trainer, job_id, straight, trainer.attempt(job_id))
+    (note,) = trainer.notes(job_id)
+    assert note.startswith("no more sample answers are made: IsADirectoryError")
+
+
 def test_a_stop_at_each_kind_of_point_is_interrupted_and_resumes(
     trainer: TrainerProcess, straight: tuple[str, dict[str, Any]]
 ) -> None:
