@@ -151,6 +151,7 @@ PAGES = {
     "queue": "pages/watch/queue.py",
     "monitor": "pages/watch/monitor.py",
     "models": "pages/keep/models.py",
+    "playground": "pages/keep/playground.py",
 }
 
 

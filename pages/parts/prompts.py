@@ -42,7 +42,7 @@ def suggestions(home: Home, job_id: str, most: int = 3) -> list[Suggestion]:
 
 def _sampled(home: Home, job_id: str) -> list[Suggestion]:
     """Those that were answered while it trained: rows of the eval split."""
-    path = home.run(job_id).root / "samples.jsonl"
+    path = home.run(job_id).samples
     rows = (row for row in metrics.read(path) if isinstance(row.get("reference"), str))
     pairs = {str(row.get("prompt") or ""): row["reference"] for row in islice(rows, 64)}
     return [Suggestion(prompt, reference, True) for prompt, reference in pairs.items() if 0 < len(prompt) <= LONGEST]

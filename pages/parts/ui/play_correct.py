@@ -50,10 +50,11 @@ def asked(
 
 def dialog(home: Home, this: Asked) -> None:
     """Opens the dialog in the reader's language."""
-    st.dialog(t("playground.correction.title"), width="medium", icon=":material/edit_note:")(_dialog)(home, this)
+    st.dialog(t("playground.correction.title"), width="medium", icon=":material/edit_note:")(draw)(home, this)
 
 
-def _dialog(home: Home, this: Asked) -> None:
+def draw(home: Home, this: Asked) -> None:
+    """What stands in it."""
     with st.container(gap="xsmall"):
         st.caption(t("playground.correction.question"))
         st.text(lines(this.messages[-1]["content"]))

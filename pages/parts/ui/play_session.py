@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import Any
 
 import streamlit as st
@@ -199,10 +200,15 @@ def _fill(answer: Answer, who: str, told: Answers) -> None:
 
 def text(said: str) -> None:
     """Literally, whatever a model writes: no link, image or formula comes of it."""
+    shown = lines(said)
     if said.lstrip()[:1] in ("{", "["):
-        st.code(lines(said), language="json", wrap_lines=True)
+        st.code(shown, language="json", wrap_lines=True)
+    elif (
+        cleandoc(shown).strip() != shown.expandtabs().strip()
+    ):  # st.text would take the indentation of a piece of code away
+        st.code(shown, language=None, wrap_lines=True)
     else:
-        st.text(lines(said))
+        st.text(shown)
 
 
 def unwritten(error: OSError) -> FinetunerError:
