@@ -154,6 +154,21 @@ def conversation(turns: Sequence[Turn], who: str, prompt: str, system: str = "")
         before = before[1:]
 
 
+def asked_alike(
+    turns: Sequence[Turn], who: Sequence[str], prompt: str, system: str = ""
+) -> list[tuple[list[dict[str, str]], list[str]]]:
+    """(what is told, to whom) of a question: models that are told the same are asked together and answer at once."""
+    found: list[tuple[list[dict[str, str]], list[str]]] = []
+    for each in who:
+        told = conversation(turns, each, prompt, system)
+        same = next((group for messages, group in found if messages == told), None)
+        if same is None:
+            found.append((told, [each]))
+        else:
+            same.append(each)
+    return found
+
+
 def pair(asked: str, said: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
 

@@ -153,10 +153,11 @@ def ask(home: Home, choice: Choice, name: str, prompt: str, told: Settings, refe
         return
     try:
         session = open_for(home, choice, name)
-        for who in choice.who:
-            messages = chat.conversation(held.turns if told.memory else [], who, turn.prompt, told.system)
-            number = asks.ask(home, session, messages, [who], **told.sampling)
-            turn.answers[who] = Answer(session, number)
+        before = held.turns if told.memory else []
+        for messages, who in chat.asked_alike(before, choice.who, turn.prompt, told.system):
+            number = asks.ask(home, session, messages, who, **told.sampling)
+            turn.answers |= {each: Answer(session, number) for each in who}
+        turn.answers = {who: turn.answers[who] for who in choice.who}
     except FinetunerError as error:
         held.problem = error
         return
@@ -168,9 +169,8 @@ def ask(home: Home, choice: Choice, name: str, prompt: str, told: Settings, refe
 
 def stop(home: Home, turn: Turn) -> None:
     """Stops every answer that is not complete."""
-    for answer in turn.answers.values():
-        if not answer.done:
-            asks.stop(home, answer.session, answer.ask)
+    for session, number in {(answer.session, answer.ask) for answer in turn.answers.values() if not answer.done}:
+        asks.stop(home, session, number)
 
 
 def follow(home: Home, turns: Sequence[Turn]) -> None:
@@ -194,7 +194,9 @@ def _fill(answer: Answer, who: str, told: Answers) -> None:
         answer.text, answer.done = found.text, found.done
         answer.tokens, answer.seconds, answer.ended_by = found.tokens, found.seconds, found.ended_by or ""
     error = told.errors.get(answer.ask)
-    if error is not None:
+    if error is not None and error.get("code") == "session_ended":
+        answer.done, answer.ended_by = True, "lost"
+    elif error is not None:
         answer.error, answer.done = error, True
 
 
@@ -203,9 +205,7 @@ def text(said: str) -> None:
     shown = lines(said)
     if said.lstrip()[:1] in ("{", "["):
         st.code(shown, language="json", wrap_lines=True)
-    elif (
-        cleandoc(shown).strip() != shown.expandtabs().strip()
-    ):  # st.text would take the indentation of a piece of code away
+    elif cleandoc(shown).strip() != shown.expandtabs().strip():  # else st.text takes away what indents a piece of code
         st.code(shown, language=None, wrap_lines=True)
     else:
         st.text(shown)
@@ -218,7 +218,7 @@ def unwritten(error: OSError) -> FinetunerError:
 
 def person() -> str:
     """Who is signed in; empty where nobody has to."""
-    return str(st.user.get("email") or "")
+    return frame.user() or ""
 
 
 def phase(job: Job) -> str:
