@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -193,15 +193,16 @@ def job(state: str, **more: Any) -> Job:
     return found
 
 
-def other(kind: str = "train", eta_s: float | None = None) -> Job:
-    found = Job(B, "tone <b>", kind, "running")
-    found.progress = {"step": 3, "total_steps": 9, "eta_s": eta_s}
-    return found
+def other(kind: str = "train") -> Job:
+    return Job(B, "tone <b>", kind, "running")
 
 
-def stands(this: Job, running: Job | None = None, waiting: int = 0, ready: bool = False, **runner: Any) -> str:
-    told = alive.Runner(**{"alive": True, **runner})
-    found = standing.standing(this, Around(running, waiting, told, NOW, UTC), ready, 10)
+def stands(
+    this: Job, running: Job | None = None, waiting: int = 0, ready: bool = False, *, off: bool = False, **when: float
+) -> str:
+    ends = {name: NOW + timedelta(seconds=seconds) for name, seconds in when.items()}
+    around = Around(running, waiting, alive.Runner(not off), NOW, UTC, **ends)
+    found = standing.standing(this, around, ready, 10)
     return f"{found.kind}: {found.says} {found.hint}".strip()
 
 
@@ -210,11 +211,16 @@ def stands(this: Job, running: Job | None = None, waiting: int = 0, ready: bool 
     [
         (stands(job("queued")), "waits: Handed in: the runner takes it in a moment."),
         (stands(job("queued"), waiting=2), "waits: In the queue: 2 jobs go first."),
-        (stands(job("queued"), alive=False), "waits: Waits for the runner, which is not running. `make up` starts it."),
+        (stands(job("queued"), off=True), "waits: Waits for the runner, which is not running. `make up` starts it."),
         (stands(job("held")), "waits: On hold in the queue: release it there."),
         (
-            stands(job("queued"), other(eta_s=1800), 1),
+            stands(job("queued"), other(), 1, until=1800),
             "waits: Waits while “tone \\<b\\>” trains, until about 12:30. One more job goes first.",
+        ),
+        (
+            stands(job("queued"), other(), 2, until=1800, free=86400),
+            "waits: Waits while “tone \\<b\\>” trains, until about 12:30. "
+            "2 more jobs go first, until about 24 Nov 2026, 12:00.",
         ),
         (stands(job("queued"), other()), "waits: Waits while “tone \\<b\\>” trains."),
         (stands(job("queued"), other("generate")), "waits: Waits until “tone \\<b\\>” has the card no more."),

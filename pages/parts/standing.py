@@ -39,6 +39,10 @@ class Around:
     runner: alive.Runner
     now: datetime
     zone: tzinfo
+    until: datetime | None = None
+    """When the job that has the card is expected to be done (UTC)."""
+    free: datetime | None = None
+    """When all that goes before is expected to be done (UTC)."""
 
 
 def closed(model: str) -> Standing:
@@ -75,13 +79,12 @@ def _waits(job: Job, around: Around) -> Standing:
     running = around.running
     if running is not None and running.id != job.id:
         name = md(running.name, 60)
-        until = _until(running, around)
+        until = _time(around.until, around)
         key = "chat" if running.kind == "generate" else "training"
         says = t(f"playground.state.behind_{key}", name=name)
         if key == "training" and until:
             says = t("playground.state.behind_until", name=name, time=until)
-        ahead = t("playground.state.ahead", count=around.waiting) if around.waiting else ""
-        return Standing("waits", says, icon, "gray", ahead)
+        return Standing("waits", says, icon, "gray", _ahead(around))
     if around.runner.problem:
         return Standing("waits", md(around.runner.problem, 300), ":material/pause_circle:", "orange")
     if around.waiting:
@@ -89,15 +92,23 @@ def _waits(job: Job, around: Around) -> Standing:
     return Standing("waits", t("playground.state.accepted"), icon)
 
 
-def _until(running: Job, around: Around) -> str:
-    """About when the job that runs is done, on the reader's clock; empty where it does not know yet."""
-    eta_s = running.progress.get("eta_s")
-    if not isinstance(eta_s, int | float) or not 0 <= eta_s < 30 * 86_400:
+def _ahead(around: Around) -> str:
+    """What else goes before, and until when."""
+    if not around.waiting:
         return ""
-    end = (around.now + timedelta(seconds=eta_s)).astimezone(around.zone)
-    if eta_s > 18 * 3600:
-        return quantities.clock(end.isoformat(), around.zone)
-    return f"{end:%H:%M}"
+    time = _time(around.free, around)
+    if time:
+        return t("playground.state.ahead_until", count=around.waiting, time=time)
+    return t("playground.state.ahead", count=around.waiting)
+
+
+def _time(moment: datetime | None, around: Around) -> str:
+    """The time on the reader's clock, with its day where that is not near; empty where nobody knows it."""
+    if moment is None or moment <= around.now:
+        return ""
+    if moment - around.now > timedelta(hours=18):
+        return quantities.clock(moment.isoformat(), around.zone)
+    return f"{moment.astimezone(around.zone):%H:%M}"
 
 
 def _runs(job: Job, around: Around, ready: bool, idle_minutes: float) -> Standing:

@@ -17,7 +17,7 @@ from spool.data.keeping import keep
 from spool.protocol import dropbox, durable
 from spool.protocol.errors import NotFound
 from spool.protocol.home import Home
-from spool.protocol.jobs import Job, get_job, list_jobs
+from spool.protocol.jobs import Job, get_job
 from spool.protocol.parse import parse_spec
 from spool.protocol.ulid import mint
 
@@ -150,7 +150,7 @@ def earlier(home: Home, shown: str) -> None:
 
 def _batches(home: Home) -> list[Job]:
     """The newest first, without the chats."""
-    jobs = [job for job in list_jobs(home) if job.kind == "generate"][::-1]
+    jobs = [job for job in frame.jobs() if job.kind == "generate"][::-1]
     return [job for job in jobs[: 2 * SHOWN_JOBS] if not play_session.spec_of(home, job.id).get("interactive")]
 
 

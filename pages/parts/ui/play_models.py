@@ -10,8 +10,9 @@ from pages.parts import chat, shelf
 from pages.parts.chat import BASE, BOUNDS, Choice, Settings
 from pages.parts.escape import md, one_line
 from pages.parts.texts import t
+from pages.parts.ui import frame
 from spool.protocol.home import Home, State
-from spool.protocol.jobs import Job, list_jobs
+from spool.protocol.jobs import Job
 
 STATE = st.session_state
 PICKED, BESIDE, BARE = "play-with", "play-base", "play-model"
@@ -41,10 +42,12 @@ def adapters(home: Home) -> dict[str, Adapter]:
     return _adapters(str(home.root), stamp)
 
 
-@st.cache_data(max_entries=2, ttl=60, show_spinner=False)
+@st.cache_data(max_entries=2, ttl=10, show_spinner=False)
 def _adapters(root: str, stamp: int) -> dict[str, Adapter]:
     home = Home(Path(root))
-    done = sorted(list_jobs(home, "done"), key=lambda job: job.ended_at or "", reverse=True)
+    frame.roster().stale()  # the folder has changed since its last look
+    done = [job for job in frame.jobs() if job.state == "done"]
+    done.sort(key=lambda job: job.ended_at or "", reverse=True)
     return {job.id: _adapter(job) for job in done if job.kind == "train" and _there(home, job.id)}
 
 

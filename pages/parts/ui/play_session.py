@@ -1,7 +1,7 @@
 """The session behind a chat in this browser tab: opened as a job, asked, stopped, followed, and left."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import cleandoc
 from typing import Any
 
@@ -13,12 +13,12 @@ from pages.parts.escape import lines
 from pages.parts.standing import Around, Standing
 from pages.parts.texts import t
 from pages.parts.ui import frame
+from spool.forecast.queue import spans
 from spool.protocol import asks, dropbox, durable
 from spool.protocol.asks import Answers
 from spool.protocol.errors import FinetunerError
-from spool.protocol.home import Home, State
-from spool.protocol.jobs import Job, get_job, list_jobs
-from spool.protocol.states import Tokens
+from spool.protocol.home import Home
+from spool.protocol.jobs import Job, get_job
 from spool.protocol.ulid import mint
 
 STATE = st.session_state
@@ -70,13 +70,17 @@ def spec_of(home: Home, job_id: str) -> dict[str, Any]:
     return {}
 
 
-def around(home: Home, job_id: str) -> Around:
-    """What else goes on, without reading every job."""
-    running = next(iter(list_jobs(home, "running")), None)
-    tokens = Tokens(home)
-    waiting = [token.job_id for state in (State.QUEUED, State.CHECKING) for token in tokens.list(state)]
-    behind = len([each for each in waiting if each != job_id])
-    return Around(running, behind, alive.look(home), frame.now(), frame.zone())
+def around(home: Home, job: Job) -> Around:
+    """What else goes on; when the card is expected to be free only for who waits for it."""
+    others = [each for each in frame.jobs() if each.state in ("running", "queued", "checking") and each.id != job.id]
+    running = next((each for each in others if each.state == "running"), None)
+    told = Around(running, len(others) - bool(running), alive.look(home), frame.now(), frame.zone())
+    if job.state in ("queued", "checking") and others:
+        ends = {each: span.end for each, span in spans(home, others, told.now).items()}
+        told = replace(told, until=ends.get(running.id) if running else None)
+        if None not in ends.values():
+            told = replace(told, free=max(end for end in ends.values() if end))
+    return told
 
 
 def look(home: Home, choice: Choice) -> Standing:
@@ -90,7 +94,7 @@ def look(home: Home, choice: Choice) -> Standing:
 
 def of_job(home: Home, job: Job) -> Standing:
     """How a job of kind `generate` stands, a chat or a batch."""
-    return standing.standing(job, around(home, job.id), answers(home, job.id).ready, chat.IDLE_MINUTES)
+    return standing.standing(job, around(home, job), answers(home, job.id).ready, chat.IDLE_MINUTES)
 
 
 def answers(home: Home, session: str) -> Answers:
@@ -125,8 +129,9 @@ def open_for(home: Home, choice: Choice, name: str) -> str:
 
 def _shared(home: Home, choice: Choice) -> str:
     """An open chat of the same models: the card holds one at a time, so a second one would only wait for the first."""
-    jobs = [job for state in ("running", "queued", "checking") for job in list_jobs(home, state)[:500]]
-    for job in [job for job in jobs if job.kind == "generate"][:MOST_SHARED]:
+    frame.roster().stale()
+    open_ones = [job for job in frame.jobs() if job.kind == "generate" and not job.ended and job.state != "held"]
+    for job in open_ones[:MOST_SHARED]:
         spec = spec_of(home, job.id)
         if spec.get("interactive") and choice.served_by(spec):
             return job.id
