@@ -5,6 +5,7 @@
 #   --home DIR      the data home                    (default /var/lib/finetuner)
 #   --port N        the web app's port on 127.0.0.1  (default 8501)
 #   --token FILE    a Hugging Face token, for models behind a licence; --no-token takes it away again
+#   --sign-in FILE  [auth] and [access] of the web app (docs/admin.md); --no-sign-in takes them away again
 #   --no-packages   .venv and the embedded model are in place already
 #   --no-start      install, and start nothing
 #   --root DIR      into a folder that stands for / (for images and tests): starts nothing, installs no packages
@@ -13,7 +14,7 @@
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
-root='' start=yes packages=yes token='' forget_token=no uninstall=no purge=no
+root='' start=yes packages=yes token='' forget_token=no sign_in='' forget_sign_in=no uninstall=no purge=no
 prefix='' home='' port=''
 UNITS="finetuner-runner.service finetuner-web.service"
 CODE="README.md LICENSE NOTICE pyproject.toml requirements-cpu.lock requirements-gpu.lock requirements-dev.lock
@@ -25,15 +26,16 @@ refuse() { printf 'install: %s\n' "$*" >&2; exit 2; }
 read_options() {
   while [ $# -gt 0 ]; do
     case $1 in
-      --prefix | --home | --port | --token | --root)
+      --prefix | --home | --port | --token | --sign-in | --root)
         [ $# -ge 2 ] && [ -n "$2" ] || refuse "$1 needs a value."
         case $1 in
-          --prefix) prefix=${2%/} ;; --home) home=${2%/} ;; --port) port=$2 ;; --token) token=$2 ;; --root) root=${2%/} ;;
+          --prefix) prefix=${2%/} ;; --home) home=${2%/} ;; --port) port=$2 ;; --token) token=$2 ;; --sign-in) sign_in=$2 ;; --root) root=${2%/} ;;
         esac
         shift ;;
       --no-packages) packages=no ;;
       --no-start) start=no ;;
       --no-token) forget_token=yes ;;
+      --no-sign-in) forget_sign_in=yes ;;
       --uninstall) uninstall=yes ;;
       --purge) purge=yes ;;
       -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
@@ -67,6 +69,10 @@ check_options() {
   done
   case $home/ in "$prefix"/*) refuse "the data home $home lies in the code's folder $prefix, which an upgrade replaces." ;; esac
   if [ -n "$token" ] && [ ! -s "$token" ]; then refuse "--token $token: there is no such file, or it is empty."; fi
+  if [ -n "$sign_in" ] && [ ! -s "$sign_in" ]; then refuse "--sign-in $sign_in: there is no such file, or it is empty."; fi
+  if [ "$source_dir" != "$root$prefix" ] && [ -e "$source_dir/.streamlit/secrets.toml" ]; then
+    refuse ".streamlit/secrets.toml would be copied to where everybody can read it. Move it away and name it: --sign-in FILE."
+  fi
 }
 
 has_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
@@ -112,6 +118,7 @@ gpu_rules() {
 
 write_units() {
   local etc=$root/etc unit extra=$root/etc/systemd/system/finetuner-runner.service.d
+  local web=$root/etc/systemd/system/finetuner-web.service.d
   say "writing the units"
   mkdir -p "$etc/systemd/system" "$etc/sysusers.d" "$etc/tmpfiles.d" "$etc/finetuner" "$extra"
   for unit in $UNITS; do placed "$unit" >"$etc/systemd/system/$unit"; done
@@ -126,6 +133,14 @@ write_units() {
     printf '[Service]\nLoadCredential=hf_token:/etc/finetuner/hf_token\n' >"$extra/20-token.conf"
   elif [ "$forget_token" = yes ]; then
     rm -f "$etc/finetuner/hf_token" "$extra/20-token.conf"
+  fi
+  if [ -n "$sign_in" ]; then
+    mkdir -p "$web"
+    install -m 0600 "$sign_in" "$etc/finetuner/sign-in.toml"
+    # The credential lies in /run/credentials, which the web app must not see otherwise.
+    printf '[Service]\nLoadCredential=sign-in.toml:/etc/finetuner/sign-in.toml\nEnvironment=STREAMLIT_SECRETS_FILES=%%d/sign-in.toml\nInaccessiblePaths=\nInaccessiblePaths=-/etc/finetuner\n' >"$web/20-sign-in.conf"
+  elif [ "$forget_sign_in" = yes ]; then
+    rm -f "$etc/finetuner/sign-in.toml" "$web/20-sign-in.conf"
   fi
   mkdir -p "$root/usr/local/bin"
   printf '#!/bin/sh\nFINETUNER_HOME=${FINETUNER_HOME:-%s} exec %s/.venv/bin/finetuner "$@"\n' "$home" "$prefix" >"$root/usr/local/bin/finetuner"

@@ -209,3 +209,30 @@ def test_folders_have_the_modes_that_the_drop_box_needs(root: Path) -> None:
         install(root)
         incoming = (root / "var/lib/finetuner/spool/incoming").stat()
         assert incoming.st_mode & 0o7777 == 0o3775
+
+
+def test_the_sign_in_is_a_credential_of_the_web_app_alone(root: Path) -> None:
+    (root / "mine.toml").write_text("[auth]\n")
+    install(root, "--sign-in", str(root / "mine.toml"))
+    kept = root / "etc/finetuner/sign-in.toml"
+    drop_in = root / "etc/systemd/system/finetuner-web.service.d/20-sign-in.conf"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    lines = drop_in.read_text().splitlines()
+    assert "LoadCredential=sign-in.toml:/etc/finetuner/sign-in.toml" in lines
+    assert "Environment=STREAMLIT_SECRETS_FILES=%d/sign-in.toml" in lines
+    assert lines[-2:] == ["InaccessiblePaths=", "InaccessiblePaths=-/etc/finetuner"]
+    assert "RestartPreventExitStatus=78" in LINES["web"]
+    install(root)  # an upgrade keeps it
+    assert kept.exists()
+    install(root, "--no-sign-in")
+    assert not kept.exists()
+    assert not drop_in.exists()
+    assert "no such file" in install(root, "--sign-in", str(root / "nowhere"), fails=True)
+
+
+def test_the_exposure_stays_low_with_a_sign_in(root: Path) -> None:
+    (root / "mine.toml").write_text("[auth]\n")
+    install(root, "--sign-in", str(root / "mine.toml"))
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", f"--root={root}"]
+    done = subprocess.run([*command, "finetuner-web.service"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout.splitlines()[-1]

@@ -136,6 +136,26 @@ def test_every_problem_is_told_at_once(read: Read) -> None:
     assert caught.value.message.count("\n  - ") == 8
 
 
+@pytest.mark.parametrize(
+    ("hosts", "good"),
+    [
+        ((), True),
+        (("localhost", "Tuner.example.org"), True),
+        (("*.example.org",), True),
+        (("*",), True),
+        (("localhost", "127.0.0.1"), False),
+        (("example.org",), False),
+        (("*.tuner.example.org",), False),
+    ],
+)
+def test_the_server_must_answer_to_its_name(read: Read, hosts: tuple[str, ...], good: bool) -> None:
+    if good:
+        assert isinstance(read(AUTH + LIST, allowed_hosts=hosts), Access)
+    else:
+        with pytest.raises(SettingsError, match="does not name tuner.example.org"):
+            read(AUTH + LIST, allowed_hosts=hosts)
+
+
 def test_a_secrets_file_that_cannot_be_read_opens_nothing(read: Read, tmp_path: Path) -> None:
     (tmp_path / "x.toml").mkdir()
     with pytest.raises(SettingsError, match="cannot be read"):

@@ -93,6 +93,8 @@ class Server:
     """The files were named by somebody: one of them has to be there."""
     user_headers: bool = False
     xsrf: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which the server lets itself be asked; none: all."""
     environment_sign_in: str = ""
 
 
@@ -170,6 +172,9 @@ def _with_sign_in(auth: object, access: Mapping[str, Any], server: Server, probl
     if not _is_web(redirect) or not str(redirect).endswith(CALLBACK):
         problems.append(f"[auth] redirect_uri must be the app's own https address and end in {CALLBACK}.")
         redirect = ""
+    host = urlsplit(str(redirect)).hostname or ""
+    if host and not _is_among(host, server.allowed_hosts):
+        problems.append(f"server.allowedHosts does not name {host}: no page would open there (docs/admin.md).")
     problems += _about_cookie_secret(auth.get("cookie_secret"))
     providers = _providers(auth)
     for name, section in providers.items():
@@ -198,6 +203,12 @@ def _about_server(server: Server) -> list[str]:
     if found < _AUTHLIB:
         problems.append("sign-in needs the package Authlib 1.3.2 or newer, which is not installed: run `make setup`.")
     return problems
+
+
+def _is_among(host: str, allowed: tuple[str, ...]) -> bool:
+    """As Streamlit decides it."""
+    names = [name.strip().lower().rstrip(".") for name in allowed]
+    return not names or any(name in (host, "*") or (name[:2] == "*." and host.endswith(name[1:])) for name in names)
 
 
 def _about_cookie_secret(secret: object) -> list[str]:

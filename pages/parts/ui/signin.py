@@ -51,6 +51,7 @@ def settings() -> Open | Access:
             files_chosen=config.is_manually_set("secrets.files"),
             user_headers=bool(config.get_option("server.trustedUserHeaders")),
             xsrf=bool(config.get_option("server.enableXsrfProtection")),
+            allowed_hosts=tuple(config.get_option("server.allowedHosts")),
             environment_sign_in=os.environ.get("FINETUNER_SIGN_IN", ""),
         )
     )
