@@ -152,7 +152,7 @@ def test_the_server_must_answer_to_its_name(read: Read, hosts: tuple[str, ...], 
     if good:
         assert isinstance(read(AUTH + LIST, allowed_hosts=hosts), Access)
     else:
-        with pytest.raises(SettingsError, match="does not name tuner.example.org"):
+        with pytest.raises(SettingsError, match=r"does not name tuner\.example\.org"):
             read(AUTH + LIST, allowed_hosts=hosts)
 
 
