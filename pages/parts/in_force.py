@@ -27,11 +27,6 @@ class Setting:
     def changed(self) -> bool:
         return bool(self.value != self.default)
 
-    @property
-    def shown(self) -> str:
-        """As it is written in the file."""
-        return orjson.dumps(self.value).decode()
-
 
 @dataclass(frozen=True)
 class InForce:
@@ -54,6 +49,17 @@ def read(home: Home, runner_since: str | None) -> InForce:
     except SettingsError as error:
         found, problem, hint = Settings(), error.message, error.hint
     return InForce(_flat(found, Settings(), ""), problem, hint, _newer(home, runner_since))
+
+
+def written(value: Any) -> str:
+    """A value as it is written in the file."""
+    whole = isinstance(value, float) and value.is_integer()
+    return orjson.dumps(int(value) if whole else value).decode()
+
+
+def group(name: str) -> str:
+    """Which part of the settings one belongs to: queue, retention or data_limits."""
+    return name.partition(".")[0] if "." in name else "queue"
 
 
 def example() -> str:
@@ -81,7 +87,7 @@ def meaning(pointer: str, english: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, Group) else value
+    return value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, Group) else value
 
 
 def _newer(home: Home, runner_since: str | None) -> bool:

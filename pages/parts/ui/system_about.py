@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -27,10 +28,10 @@ def settings() -> None:
         frame.show_error(found.problem, found.hint)
     elif found.newer:
         st.warning(t("system.settings.newer"), icon=":material/restart_alt:")
-    changed = [setting for setting in found.settings if setting.changed]
-    says = t("system.settings.changed", count=len(changed)) if changed else t("system.settings.unchanged")
-    st.subheader(says, anchor=False)
-    _table([*changed, *(setting for setting in found.settings if not setting.changed)])
+    changed = sum(setting.changed for setting in found.settings)
+    st.subheader(
+        t("system.settings.changed", count=changed) if changed else t("system.settings.unchanged"), anchor=False
+    )
     with st.grid(2, min_column_width=360, gap="large"):
         with st.container(gap="small"):
             st.markdown(f"**{t('system.settings.file')}**")
@@ -41,37 +42,30 @@ def settings() -> None:
         with st.container(gap="small"):
             st.markdown(f"**{t('system.settings.example')}**")
             st.code(in_force.example(), language="json")
+    st.space("xsmall")
+    _groups(found.settings)
 
 
-def _table(settings: list[in_force.Setting]) -> None:
-    shown = pd.DataFrame(
-        {
-            "name": [setting.name for setting in settings],
-            "value": [one_line(setting.shown, 200) for setting in settings],
-            "default": [one_line(orjson_text(setting), 80) if setting.changed else None for setting in settings],
-            "means": [setting.means for setting in settings],
-        }
-    )
-    config = st.column_config
-    st.dataframe(
-        shown,
-        hide_index=True,
-        height="content" if len(settings) < 12 else 460,
-        row_height=38,
-        key="settings-in-force",
-        placeholder="",
-        alt=t("system.settings.alt"),
-        column_config={
-            "name": config.TextColumn(t("system.settings.column_name"), width=240),
-            "value": config.TextColumn(t("system.settings.column_value"), width=130),
-            "default": config.TextColumn(t("system.settings.column_default"), width=90),
-            "means": config.TextColumn(t("system.settings.column_means"), width=640),
-        },
-    )
+def _groups(settings: list[in_force.Setting]) -> None:
+    """Each setting with its value and what it means, under each other: the sentences are too long for a table."""
+    with st.grid(2, min_column_width=360, gap="large"):
+        for name in ("queue", "retention", "data_limits"):
+            with st.container(gap="small"):
+                st.markdown(f"**{t(f'system.settings.group.{name}')}**")
+                st.markdown("\n\n".join(_line(each) for each in settings if in_force.group(each.name) == name))
 
 
-def orjson_text(setting: in_force.Setting) -> str:
-    return in_force.Setting(setting.name, setting.default, None, "").shown
+def _line(setting: in_force.Setting) -> str:
+    unset = t("system.settings.unset")
+    value = f":gray[{unset}]" if setting.value is None else f"= `{_written(setting.value)}`"
+    if setting.changed:
+        usual = unset if setting.default is None else md(_written(setting.default), 80)
+        value += f" :orange-badge[{t('system.settings.default', value=usual)}]"
+    return f"`{setting.name}` {value}  \n:gray[{with_commands(setting.means)}]"
+
+
+def _written(value: Any) -> str:
+    return one_line(in_force.written(value), 200).replace("`", "")
 
 
 def about() -> None:

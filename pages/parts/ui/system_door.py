@@ -70,10 +70,11 @@ def receipts() -> None:
     """What became of the last drops."""
     found = door.receipts(frame.home())
     if not found:
-        st.subheader(t("system.drop.receipts", count=door.RECEIPTS), anchor=False)
+        st.subheader(t("system.drop.receipts", number=door.RECEIPTS), anchor=False)
         st.caption(t("system.drop.no_receipts"))
         return
-    st.subheader(t("system.drop.receipts", count=len(found)), anchor=False)
+    st.subheader(t("system.drop.receipts", number=len(found)), anchor=False)
+    monitor = "/" + "/".join(filter(None, [str(st.get_option("server.baseUrlPath") or "").strip("/"), "monitor"]))
     table = pd.DataFrame(
         {
             "at": pd.to_datetime(pd.Series([each.at for each in found], dtype="str"), format="ISO8601", utc=True),
@@ -81,7 +82,7 @@ def receipts() -> None:
             "state": [[state(each.state).label] for each in found],
             "why": [one_line(f"{each.why} {each.hint}", 300) or None for each in found],
             "by": [one_line(each.by or "", 40) for each in found],
-            "open": [f"/monitor?job={each.job_id}" for each in found],
+            "open": [f"{monitor}?job={each.job_id}" for each in found],
         }
     )
     config = st.column_config
@@ -104,8 +105,8 @@ def receipts() -> None:
                 color=[look.color for look in STATES.values()],
                 width=140,
             ),
-            "why": config.TextColumn(t("system.drop.column_why"), width=390),
+            "why": config.TextColumn(t("system.drop.column_why"), width=375),
             "by": config.TextColumn(t("system.drop.column_by"), width=90),
-            "open": config.LinkColumn(t("system.drop.column_open"), display_text=t("system.drop.open"), width=80),
+            "open": config.LinkColumn(t("system.drop.column_open"), display_text=t("system.drop.open"), width=95),
         },
     )

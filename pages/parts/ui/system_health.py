@@ -12,7 +12,8 @@ from pages.parts.texts import has, t
 from pages.parts.ui import frame
 from pages.parts.words import sentence
 from spool.health import heartbeat
-from spool.protocol.jobs import iso
+from spool.protocol.errors import NotFound
+from spool.protocol.jobs import get_job, iso
 
 LOOKS = {
     "ok": ":green[:material/check_circle:]",
@@ -42,14 +43,12 @@ def _verdict(seen: Seen) -> None:
         return
     wanted, fine = seen.worth("fail", "warn"), seen.worth("ok")
     if not wanted:
-        says = f"**{t('system.look.fine')}** {t('system.look.fine_says', count=len(fine))}"
+        says = f"**{t('system.look.fine')}** {t('system.look.fine_says', number=len(fine))}"
         st.success(says, icon=":material/check_circle:")
     else:
         st.subheader(t("system.look.attention", count=len(wanted)), anchor=False)
-        with st.container(border=True, gap="small"):
-            for number, finding in enumerate(wanted):
-                if number:
-                    st.divider()
+        with st.container(border=True, gap="medium"):
+            for finding in wanted:
                 _finding(finding)
     if fine:
         label = t("system.look.fine_others", count=len(fine)) if wanted else t("system.level.ok")
@@ -71,7 +70,13 @@ def with_commands(text: str) -> str:
     parts = one_line(text, 900).split("`")
     if len(parts) % 2 == 0:  # an unpaired one
         return md(text, 900)
-    return "".join(f"`{part}`" if number % 2 and part else md(part, 900) for number, part in enumerate(parts))
+    return "".join(f"`{part}`" if number % 2 and part else _around(part) for number, part in enumerate(parts))
+
+
+def _around(part: str) -> str:
+    """Escaped, with the blanks that part it from the code."""
+    inner = part.strip()
+    return part.replace(inner, md(inner, 900)) if inner else part
 
 
 def _area(finding: dict[str, Any]) -> str:
@@ -122,10 +127,19 @@ def runner() -> None:
     with st.container(border=True, gap="xsmall"):
         table(facts)
         if told.busy_with:
-            frame.link(frame.MONITOR, t("system.runner.job") + f" {one_line(told.busy_with, 30)}", job=told.busy_with)
+            _job(told.busy_with)
         if not told.alive:
             st.code(told.cure or "make up", language="bash")
             st.caption(t("system.runner.start"))
+
+
+def _job(job_id: str) -> None:
+    try:
+        name = get_job(frame.home(), job_id).name
+    except NotFound:
+        return
+    label = t("system.runner.job", name=one_line(name, 60).replace("[", "(").replace("]", ")"))
+    frame.link(frame.MONITOR, label, icon=":material/monitoring:", job=job_id)
 
 
 def _state(told: alive.Runner) -> str:

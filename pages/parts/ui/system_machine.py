@@ -30,6 +30,8 @@ def gpu() -> None:
             st.markdown(f":material/memory: **{t('system.gpu.none')}**")
             st.markdown(t("system.gpu.none_says"))
             st.markdown(f":gray[{t('system.gpu.none_cure')}]")
+        if not card_history.table(home, frame.now().timestamp(), HOURS[-1]).empty:  # there was one, or another sees it
+            _history(home, None)
         return
     told = [f"**{md(here.gpu, 80)}**"]
     if here.gpu_bytes:
@@ -94,10 +96,9 @@ def _curves(home: Home, total: int | None, hours: int) -> None:
     if found.empty:
         st.caption(t("system.gpu.empty"))
         return
-    offset_s = (now.astimezone(frame.zone()).utcoffset() or pd.Timedelta(0)).total_seconds()
     found["gpu_mem_gb"] = found["gpu_mem_bytes"] / 1e9
-    found["time"] = pd.to_datetime(found["t"] + offset_s, unit="s")
-    until = (now.timestamp() + offset_s) * 1000
+    found["time"] = found["t"] * 1000
+    found["ago_h"] = (found["t"] - now.timestamp()) / 3600
     with st.grid(2, min_column_width=320, gap="small"):
         for field, (name, unit) in CARDS.items():
             drawn = "gpu_mem_gb" if field == "gpu_mem_bytes" else field
@@ -109,7 +110,7 @@ def _curves(home: Home, total: int | None, hours: int) -> None:
             with st.container(border=True, gap="xxsmall"):
                 st.markdown(f"{title} :gray[· {unit}]")
                 st.altair_chart(
-                    machine_charts.gpu(found[["time", "stretch", drawn]], drawn, top, until - hours * 3.6e6, until),
+                    machine_charts.gpu(found[["ago_h", "time", "stretch", drawn]], drawn, top, hours),
                     key=f"gpu-{field}",
                     alt=t("system.gpu.alt", name=title, range=_range(hours), highest=highest),
                 )
