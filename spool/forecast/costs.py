@@ -3,7 +3,8 @@
 Sources: sizes of weights and states follow from the formats (bf16 2 bytes; NF4 with double quantisation 4.127 bits,
 QLoRA, arXiv 2305.14314, section 3; Adam's two moments 8 bytes, 8-bit Adam 2). What Unsloth keeps for the backward pass
 was fitted to its peaks on an H100: Gemma 2B and 7B in 4 bit with checkpointing 3.08 and 6.94 GB, 2B in 16 bit without
-it 35.5 GB for 16,384 tokens, 270M 0.72 and 0.87 GB (docs/measured.md). tests/test_forecast.py holds how near it comes.
+it 35.5 GB for 16,384 tokens, 270M 0.72 and 0.87 GB, and 8.09 GB for 262,144 tokens. tests/test_forecast.py holds how
+near it comes.
 """
 
 import math
@@ -22,8 +23,8 @@ ADAPTER_BYTES = 8
 
 KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
 """Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
-WORKING_INNER = 3.6
-"""What the layer at work holds beside them, in inner widths of 2 bytes a token."""
+WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
+"""What a token holds beside them while its layer is at work, in the same widths."""
 LOGITS_MOST_BYTES = 280_000_000
 """Unsloth computes the loss in chunks: the logits of a batch are never all there."""
 
@@ -51,8 +52,8 @@ UNKNOWN_SPEED = 0.2
 EVALUATION_SHARE = 1 / 3
 """Of a training token's time: no backward pass."""
 
-LOAD_S, LOAD_GPU_S, COMPILE_S = 18.0, 45.0, 60.0
-"""Libraries, base and exports; on a card also its kernels, with caches that are half warm."""
+LOAD_S, LOAD_GPU_S, COMPILE_S = 18.0, 45.0, 150.0
+"""Libraries, base and exports; on a card also its kernels, with the empty caches of a first job."""
 LOAD_BYTES_PER_S = 400e6
 MERGE_BYTES_PER_S = 150e6
 
@@ -105,7 +106,7 @@ def trained_bytes(shape: Shape, plan: Plan) -> float:
 
 def activation_bytes(shape: Shape, plan: Plan) -> float:
     kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
-    a_token = 2 * WORKING_INNER * shape.inner + (0 if plan.checkpointing else kept)
+    a_token = 2 * (WORKING_INNER * shape.inner + WORKING_HIDDEN * shape.hidden) + (0 if plan.checkpointing else kept)
     return plan.peak_tokens * a_token
 
 
@@ -148,7 +149,7 @@ def step_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
     if not plan.on_gpu:
         batch_s = CPU_BATCH_S + work / (CORE_FLOPS * min(cores, 32))
     else:
-        slower = 1.3 if plan.precision != "16bit" else 1.0
+        slower = 1.1 if plan.precision != "16bit" else 1.0
         batch_s = shape.layers * LAYER_S * slower + work / (H100_FLOPS * speed(device))
     return plan.accumulation * batch_s
 
