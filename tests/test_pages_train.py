@@ -149,7 +149,7 @@ def test_no_model_and_no_data(world: World, monkeypatch: pytest.MonkeyPatch, tmp
         (Inspection(None, True, {"code": "x", "message": "it is a workbook.", "hint": ""}), "It is a workbook."),
         (known(blocked={"code": "x", "message": "half is empty.", "hint": ""}), "Half is empty."),
         (known(problem_counts={"duplicate": 3}), "3 findings"),
-        (Inspection(None, False, None, "reading"), "Being read"),
+        (Inspection(None, False, None, "reading"), "being read"),
     ],
 )
 def test_the_state_of_the_data_is_said(found: Inspection, says: str, here: World, seen: dict[str, Inspection]) -> None:

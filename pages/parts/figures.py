@@ -9,6 +9,7 @@ from pages.parts.presets import Size
 from pages.parts.reading import AUTO, Reading
 from spool.data import inspect
 from spool.data.inspect import Inspection
+from spool.data.keeping import keep
 from spool.protocol import resolve, settings
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
@@ -24,11 +25,13 @@ class Figures:
     problem: str = ""
     """Why it is unreadable or blocked, in the doctor's words."""
     hint: str = ""
+    noted: int | None = None
+    """Rows that could be trained on when the file was added: good enough until it has been looked at."""
 
     @property
     def rows(self) -> int | None:
         """Rows that can be trained on."""
-        return self.report["usable_rows"] if self.report else None
+        return self.report["usable_rows"] if self.report else self.noted
 
     @property
     def findings(self) -> int:
@@ -56,7 +59,7 @@ class Figures:
 
 
 def look(home: Home, started_in: Path, dataset: str | None, model: str | None, values: Mapping[str, Any]) -> Figures:
-    """What is known so far. Asking again is cheap, and goes on until `complete`.
+    """What is known so far, at once. Asking again is cheap, and goes on until `complete`.
 
     Args:
         values: of the form, by JSON pointer; how the file is to be read is among them.
@@ -68,21 +71,33 @@ def look(home: Home, started_in: Path, dataset: str | None, model: str | None, v
     try:
         places = resolve.Places(home, started_in, settings.roots(settings.load(home), home, started_in))
         path = places.dataset(dataset)
-        seen = inspect.look(home, path, model_folder=_tokenizer(home, model), **_how(values))
+        how = _how(values)
+        seen = inspect.look(home, path, model_folder=_tokenizer(home, model), **how, patience_s=0)
+        as_found = how["format"] == AUTO and not how["mapping"]
+        return of(seen, _noted(home, dataset) if seen.report is None and as_found else None)
     except (FinetunerError, OSError):
         return Figures("unknown")  # judging the draft says why
-    return of(seen)
 
 
-def of(seen: Inspection) -> Figures:
+def of(seen: Inspection, noted: int | None = None) -> Figures:
+    """What an inspection says; `noted` are the rows of a file that it has not come to yet."""
     if seen.error:
         return Figures("unreadable", None, True, seen.error["message"], seen.error.get("hint") or "")
     if seen.report is None:
-        return Figures("reading", None, False)
+        return Figures("reading", None, False, noted=noted)
     why = seen.report["blocked"]
     if why:
         return Figures("blocked", seen.report, seen.complete, why["message"], why.get("hint") or "")
     return Figures("known", seen.report, seen.complete)
+
+
+def _noted(home: Home, dataset: str) -> int | None:
+    """What was written down of a stored dataset when it was added."""
+    try:
+        rows = (keep.find(home, dataset).report or {}).get("usable_rows")
+    except FinetunerError:
+        return None
+    return rows if isinstance(rows, int) and rows > 0 else None
 
 
 def _tokenizer(home: Home, model: str | None) -> Path | None:

@@ -58,15 +58,20 @@ def look(
     dialect: Dialect = AS_FOUND,
     model_folder: Path | None = None,
     max_length: int | None = None,
+    patience_s: float | None = None,
 ) -> Inspection:
     """The report on a file as far as it is known; a process of its own works on it (spool/data/background.py).
 
     Asking again is cheap, and goes on until `complete`.
+
+    Args:
+        patience_s: how long who asks first waits, seconds; PATIENCE_S where nothing is said.
     """
     try:
         request = _request(path, format, mapping, dialect, model_folder, max_length)
         seen = background.ask(home, request)
-        end = time.monotonic() + (PATIENCE_S if seen.stage == background.STARTING else 0)
+        patience_s = PATIENCE_S if patience_s is None else patience_s
+        end = time.monotonic() + (patience_s if seen.stage == background.STARTING else 0)
         while not (seen.complete or seen.error) and time.monotonic() < end:
             time.sleep(0.05)
             seen = background.ask(home, request)

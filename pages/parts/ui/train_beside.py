@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import draft, fields, quantities
+from pages.parts import alive, draft, fields, quantities
 from pages.parts.draft import Draft
 from pages.parts.escape import md
 from pages.parts.figures import Figures
@@ -21,9 +21,11 @@ ESTIMATE, FRESH_S = "train-estimate", 20.0
 
 def show(made: Draft, seen: Figures) -> None:
     with st.container(border=True, gap="small"):
-        found = _estimate(made.text, seen.rows)
-        if not made.problems:
+        found = _estimate(made, seen.rows)
+        if found.steps is not None or found.seconds is not None:
             _takes(found)
+        elif not made.problems:
+            st.caption(t("train.takes.unknown"))
         st.button(
             t("train.start"),
             type="primary",
@@ -39,12 +41,12 @@ def show(made: Draft, seen: Figures) -> None:
     _spec(made)
 
 
-def _estimate(text: str, rows: int | None) -> Estimate:
+def _estimate(made: Draft, rows: int | None) -> Estimate:
     """What a spec will take; asked anew when more is known of its rows, and after a while, as disks fill up."""
-    key, now = (text, rows), time.monotonic()
+    key, now = (made.text, rows), time.monotonic()
     kept = STATE.get(ESTIMATE)
     if kept is None or kept[0] != key or now - kept[1] > FRESH_S:
-        kept = STATE[ESTIMATE] = (key, now, estimate(frame.home(), draft.imported(text.encode())))
+        kept = STATE[ESTIMATE] = (key, now, estimate(frame.home(), made.spec))
     found: Estimate = kept[2]
     return found
 
@@ -96,7 +98,7 @@ def _judged(made: Draft, seen: Figures, found: Estimate) -> None:
         _say("orange", ":material/block:", t("train.will_be_blocked"))
     for problem in found.problems:
         _unfit(problem, found)
-    runner = frame.alive.look(frame.home())
+    runner = alive.look(frame.home())
     if not runner.alive:
         _say("gray", ":material/power_off:", t("train.runner_off"))
     elif not (made.doubts or found.problems or seen.state in ("blocked", "unreadable")):

@@ -85,7 +85,8 @@ def verdict(seen: Figures) -> str:
     if seen.state == "none":
         return f":orange[:material/dataset: {t('train.data.none')}]"
     if seen.state in ("unknown", "reading"):
-        return f":material/hourglass_empty: {t(f'train.data.{seen.state}')}"
+        rows = f"{t('train.data.rows', count=seen.rows, rows=quantities.count(seen.rows))} · " if seen.rows else ""
+        return f":material/hourglass_empty: {rows}{t(f'train.data.{seen.state}')}"
     if seen.state in ("unreadable", "blocked"):
         return f":red[:material/block: {md(words.sentence(seen.problem), 300)}]"
     parts = [t("train.data.rows", count=seen.rows, rows=quantities.count(seen.rows))]

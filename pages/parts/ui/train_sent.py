@@ -11,7 +11,7 @@ from pages.parts.ui import frame, jobs, train_form
 from pages.parts.ui.train_form import OTHER, STATE
 from spool.forecast.queue import Span, spans
 from spool.protocol.errors import FinetunerError
-from spool.protocol.jobs import Job, get_job, list_jobs
+from spool.protocol.jobs import Job, get_job
 
 REFRESH_S = 2
 
@@ -87,7 +87,7 @@ def _rejected(job: Job) -> None:
 
 def _stands(job: Job) -> None:
     """Its place in the queue, and when it is expected to start and to be done."""
-    everything = list_jobs(frame.home())
+    everything = frame.jobs()
     found = spans(frame.home(), everything, frame.now())
     span = found.get(job.id)
     said = [_place(job, everything, found), *_times(job, span)]
