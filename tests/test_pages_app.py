@@ -327,7 +327,7 @@ def test_the_queue_is_held_drained_and_released_from_its_page(world: World) -> N
 
 def test_steps_done_twice_are_drawn_once_and_each_attempt_on_demand(world: World) -> None:
     job_id = world.job(State.RUNNING, steps=72)
-    assert not visit("monitor", job=job_id).toggle
+    assert [toggle.key for toggle in visit("monitor", job=job_id).toggle] == ["log"]
     path = world.home.run(job_id).metrics
     writer = metrics.Writer(path, 2)
     for step in range(61, 80):
@@ -335,9 +335,9 @@ def test_steps_done_twice_are_drawn_once_and_each_attempt_on_demand(world: World
     with open(path, "ab") as file:
         file.write(b"\x00 bit rot\n")
     app = visit("monitor", job=job_id)
-    assert "1 line(s) of metrics.jsonl" in said(app)
-    assert "attempts" not in app.get("vega_lite_chart")[0].proto.spec
-    app = app.toggle[0].set_value(True).run()
+    assert "One line of metrics.jsonl" in said(app)
+    assert '"attempts"' not in app.get("vega_lite_chart")[0].proto.spec
+    app = app.toggle(key="attempts").set_value(True).run()
     assert not app.exception
     chart = json.loads(app.get("vega_lite_chart")[0].proto.spec)
     assert any(layer.get("name") == "attempts" for layer in chart["layer"])
@@ -348,7 +348,7 @@ def test_monitor_shows_a_running_job(world: World) -> None:
     app = visit("monitor", job=job_id)
     values = {metric.label: metric.value for metric in app.metric}
     assert values["Time left"] == "1 min"
-    assert values["GPU temperature"] == "61 °C"
+    assert values["GPU power"] == "412 W"
     assert values["Eval loss"].startswith("0.1")
     assert len(app.get("vega_lite_chart")) == 2
     assert "step 71" in app.code[0].value

@@ -32,19 +32,19 @@ def head(home: Home, job: Job, look: Look) -> None:
                         frame.COMPARE, t("monitor.head.compare"), icon=":material/stacked_line_chart:", jobs=job.id
                     )
                 jobs.menu(job, "monitor")
-        said = " · ".join(filter(None, [jobs.about(job), *_when(job)]))
+        said = " · ".join(filter(None, [jobs.about(job), *_when(job, look)]))
         st.caption(said + _stale(home, job, look))
 
 
-def _when(job: Job) -> list[str]:
+def _when(job: Job, look: Look) -> list[str]:
     """When it was handed in, began and ended; of a running job when it will."""
     if not job.started_at:
         return [t("monitor.head.submitted", ago=quantities.ago(job.submitted_at, frame.now()))]
     said = [t("monitor.head.started", when=quantities.clock(job.started_at, frame.zone()))]
     if job.ended_at:
         said.append(t("monitor.head.took", duration=quantities.between(job.started_at, job.ended_at)))
-    elif job.state == "running" and job.progress.get("eta_s"):
-        end = iso(frame.now().timestamp() + job.progress["eta_s"])
+    elif job.state == "running" and (left_s := look.columns.latest("eta_s")):
+        end = iso(frame.now().timestamp() + left_s)
         said.append(t("monitor.head.ends", when=quantities.clock(end, frame.zone())))
     if job.attempts > 1:
         said.append(t("monitor.head.attempt", number=job.attempts))

@@ -20,6 +20,8 @@ LONGEST_QUERY = 200
 def show(home: Home, job: Job) -> None:
     """The tabs that make sense for this job; which one is open stands in the address."""
     names = [name for name in TABS if _has(home, job, name)]
+    if "answers" in names and not home.run(job.id).samples.exists():
+        names = ["log", "answers", *(name for name in names if name not in ("log", "answers"))]
     labels = {name: t(f"monitor.tab.{name}") for name in names}
     choices.keep("view", labels, names[0])
     by_label = {label: name for name, label in labels.items()}
