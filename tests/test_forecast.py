@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from spool.data.background import Request
+from spool.data.keeping import keep
 from spool.forecast import costs, history, shapes, steps
 from spool.forecast.costs import Plan
 from spool.forecast.estimate import Estimate, estimate
@@ -256,6 +258,30 @@ def test_a_job_that_was_checked_is_counted_by_its_own_rows(home: Home) -> None:
     spec = {"schema": 1, "model": "gemma-3-270m", "dataset": "gone.jsonl"}
     assert estimate(home, spec, machine=CPU, run=run.root).steps == 375
     assert estimate(home, spec, machine=CPU).steps is None
+
+
+def test_a_stored_dataset_has_as_many_rows_as_were_counted(home: Home) -> None:
+    base(home)
+    told = b"question,answer\n" + b'"Where\nis it?","On the\nshelf."\n' * 200
+    keep.add(home, "faq", "faq.csv", told)
+    assert ask(home, dataset="faq", data={"eval_fraction": 0.0}, train={"epochs": 1}).steps == 25
+    listed = json.dumps([{"prompt": "a", "completion": "b"}] * 80).encode()
+    keep.add(home, "listed", "listed.json", listed)
+    assert ask(home, dataset="listed", train={"epochs": 1}).steps == 10
+
+
+def test_what_the_data_page_counted_is_used(home: Home) -> None:
+    base(home)
+    path = home.root / "a.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n' * 7)
+    folder = Request(str(path)).folder(home)
+    folder.mkdir(parents=True)
+    lengths = {"unit": "tokens", "edges": [0, 10, 20], "counts": [60, 20]}
+    report = {"usable_rows": 80, "tokens": {"max": 19}, "statistics": {"lengths": lengths}}
+    durable.write_json(folder / "report.json", report)
+    said = ask(home, dataset=str(path), train={"epochs": 1})
+    assert said.steps == 10
+    assert not any("guessed" in reason for reason in said.reasons)
 
 
 def test_the_limit_of_hours_bounds_the_time(home: Home) -> None:

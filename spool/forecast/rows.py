@@ -10,6 +10,7 @@ from typing import Any
 
 from spool.data.background import Request
 from spool.data.keeping import keep
+from spool.data.keeping.keep import Stored
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
@@ -22,6 +23,8 @@ CHARACTERS_A_TOKEN = 3.6
 TEMPLATE_TOKENS = 14
 """What a chat template adds to a row, about."""
 LOOKED_AT_BYTES = 1_000_000
+PACKED = 3
+"""How many times smaller packed text is, about."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +61,28 @@ def prepared(folder: Path) -> Rows | None:
 
 def of(home: Home, places: Places, reference: str, data: Data, model_folder: Path | None) -> Rows | None:
     """What is known of a dataset without reading it; None where there is none, or nothing can be told."""
-    path = _path(home, places, reference)
+    path, stored = _place(home, places, reference)
     if path is None:
         return None
     for request in _requests(path, data, model_folder):
         found = _reported(home, request, data)
         if found is not None:
             return found
-    return _by_size(path, data)
+    found = _by_size(path, data)
+    return found if stored is None else _by_record(stored, data, found)
 
 
-def _path(home: Home, places: Places, reference: str) -> Path | None:
-    """Never fetches anything."""
+def _place(home: Home, places: Places, reference: str) -> tuple[Path | None, Stored | None]:
+    """The file or folder, and its record where it is a stored dataset. Never fetches anything."""
     if reference.startswith("hf:"):
-        return None
+        return None, None
     try:
         if STORED.fullmatch(reference) and (home.datasets / reference.partition("@")[0]).is_dir():
-            return keep.resolve(home, reference)
-        return places.dataset(reference)
+            stored = keep.find(home, reference)
+            return stored.path, stored
+        return places.dataset(reference), None
     except (FinetunerError, OSError):
-        return None
+        return None, None
 
 
 def _requests(path: Path, data: Data, model_folder: Path | None) -> Iterator[Request]:
@@ -130,6 +135,16 @@ def _by_size(path: Path, data: Data) -> Rows | None:
     rows = max(1, round(len(lines) * size / len(start)))
     mean = sum(lines) / len(lines) / CHARACTERS_A_TOKEN
     return _split(rows, max(mean, 1.0), max(lines) / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS, "size", data)
+
+
+def _by_record(stored: Stored, data: Data, found: Rows | None) -> Rows | None:
+    """Its rows were counted when it was added; how long they are is seen in its first ones, or in its size."""
+    usable = int((stored.report or {}).get("usable_rows") or stored.rows)
+    if found is not None:
+        return _split(usable, found.mean_tokens, found.longest_tokens, "size", data)
+    packed = stored.path.suffix in (".gz", ".zip", ".parquet")
+    mean = stored.size_bytes * (PACKED if packed else 1) / max(1, usable) / CHARACTERS_A_TOKEN
+    return _split(usable, max(mean, 1.0), 4 * mean + TEMPLATE_TOKENS, "size", data)
 
 
 def _split(usable: int, mean: float, longest: float, known: str, data: Data) -> Rows | None:

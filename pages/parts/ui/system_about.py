@@ -11,11 +11,13 @@ import streamlit as st
 
 from pages.parts import in_force, quantities
 from pages.parts.escape import md, one_line
+from pages.parts.signin import Open
 from pages.parts.texts import t
-from pages.parts.ui import frame
+from pages.parts.ui import frame, signin
 from pages.parts.ui.system_health import account, table, with_commands
 from spool.forecast import machine
 from spool.health import environment, heartbeat
+from spool.protocol.errors import SettingsError
 
 SHOWN = (*environment.TRAINING, *environment.OTHERS, "authlib", "huggingface_hub", "pyarrow")
 
@@ -96,18 +98,17 @@ def about() -> None:
 
 
 def _sign_in() -> str:
-    if st.user.get("is_logged_in"):
-        return t("system.about.signed_in", name=md(st.user.get("email") or st.user.get("name") or "", 120))
+    """Who may come in, as this process was started: it reads its secrets once."""
     try:
-        elsewhere = st.secrets.get("access", {}).get("sign_in") == "elsewhere"
-    except (FileNotFoundError, AttributeError):
-        elsewhere = False
-    if elsewhere:
-        return t("system.about.elsewhere")
-    address = str(st.get_option("server.address") or "0.0.0.0")
-    local = address in ("127.0.0.1", "localhost", "::1")
-    more = t("system.about.open_local") if local else f":orange[:material/warning:] {t('system.about.open_wide')}"
-    return f"{t('system.about.open', address=address)} {more}"
+        access = signin.settings()
+    except SettingsError:
+        return t("system.about.broken")
+    if isinstance(access, Open):
+        return t("system.about.elsewhere") if access.proxy else t("system.about.open")
+    said = [t("system.about.on", at=f"`{access.origin}`"), t("system.about.listed", count=len(access.allow))]
+    said += [t("system.about.hours", hours=f"{access.hours:g}")] if access.hours else []
+    who = signin.user()
+    return " ".join([*said, *([t("system.about.signed_in", name=md(who, 120))] if who else [])])
 
 
 def _versions() -> None:
