@@ -1,8 +1,11 @@
 """The GPU for doctor: what it is, what is free of it, who else uses it, and the card that is missed."""
 
+from pathlib import Path
+
 from spool.health import environment, processes
 from spool.health.finding import Finding
 from spool.health.gpu import Gpu, Values
+from spool.health.heartbeat import Heartbeat
 from spool.protocol import durable
 from spool.protocol.home import Home
 from spool.protocol.settings import Settings
@@ -10,9 +13,9 @@ from spool.protocol.settings import Settings
 GIB = 1 << 30
 
 
-def examine(home: Home, gpu: Gpu, options: Settings, job_runs: bool) -> list[Finding]:
+def examine(home: Home, gpu: Gpu, options: Settings, beat: Heartbeat) -> list[Finding]:
     build, card = environment.torch_build(), gpu.describe()
-    missed = _missed(home, gpu, card)
+    missed = _missed(home, gpu, card, beat)
     if missed is not None:
         return [missed]
     if not card:
@@ -25,7 +28,7 @@ def examine(home: Home, gpu: Gpu, options: Settings, job_runs: bool) -> list[Fin
     if build == "cpu":
         cure = "Remove .venv, install a CUDA torch in a new one, then run `make setup`."
         findings.append(Finding("gpu", "warn", "torch is a CPU build: training will not use the GPU.", cure))
-    return findings + _foreign(home, card, options, job_runs)
+    return findings + _foreign(home, card, options, beat.current_job is not None)
 
 
 def _none(gpu: Gpu, build: environment.Build | None) -> Finding:
@@ -37,7 +40,7 @@ def _none(gpu: Gpu, build: environment.Build | None) -> Finding:
     return Finding("gpu", "warn", message, cure)
 
 
-def _missed(home: Home, gpu: Gpu, card: Values) -> Finding | None:
+def _missed(home: Home, gpu: Gpu, card: Values, beat: Heartbeat) -> Finding | None:
     """The card that the runner saw last (runner/card.py), where it is not there any more."""
     try:
         seen = durable.read_json(home.card_json)
@@ -49,6 +52,9 @@ def _missed(home: Home, gpu: Gpu, card: Values) -> Finding | None:
         return None
     if gpu.visible is not None and gpu.visible.partition(",")[0].strip() in ("", "-1", "none", "NoDevFiles"):
         return None  # hidden from this shell on purpose
+    if "uuid" not in card and beat.alive and not beat.halted and not any(Path("/dev").glob("nvidia[0-9]*")):
+        # the web app's unit is given no card, on purpose; the runner halts by itself where its card is gone
+        return Finding("gpu", "ok", f"{seen.get('name') or 'a GPU'}: the runner has it, this account does not see it.")
     why = f" ({gpu.problem})" if gpu.problem else ""
     message = f"{seen.get('name') or 'a GPU'} was here and cannot be used now{why}: the runner holds the queue."
     if "uuid" in card:

@@ -49,7 +49,7 @@ def report(home: Home, gpu: Gpu | None = None) -> Report:
 
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("environment", environment.examine),
-        ("gpu", lambda: accelerator.examine(home, gpu or Gpu(), options, beat.current_job is not None)),
+        ("gpu", lambda: accelerator.examine(home, gpu or Gpu(), options, beat)),
         ("home", lambda: folders.examine(home)),
         ("disk", look_at_the_disk),
         ("locks", lambda: locks.examine(home, beat, files)),
