@@ -244,51 +244,9 @@ def test_home_tells_what_goes_on(world: World) -> None:
     assert not app.warning
 
 
-def test_queue_lists_every_state(world: World) -> None:
-    full(world)
-    app = visit("queue")
-    links = [link.value for link in app.page_link]
-    assert links == ["**rank 32**", "**FAQ answers**", "**just came**", "**overnight**"]
-    assert app.progress[0].value == 60
-    assert app.progress[0].text == "Step 72 of 120"
-    ended = app.dataframe[0].value
-    assert sorted(state[0] for state in ended["state"]) == ["Cancelled", "Done", "Failed", "Not accepted"]
-    assert "There is no field 'epoch'." in ended["why"].tolist()
-    assert "Waiting · 3" in said(app)
-
-
-def test_queue_filters_what_has_ended(world: World) -> None:
-    full(world)
-    app = visit("queue")
-    app.segmented_control[0].set_value("Failed").run()
-    assert [state[0] for state in app.dataframe[0].value["state"]] == ["Failed"]
-
-
 def order(app: AppTest, key: str, choice: str) -> AppTest:
     app.get_by_key(key).set_value(choice)
     return app.run()
-
-
-@pytest.mark.parametrize(
-    ("state", "verb"), [("running", "cancel"), ("queued", "hold"), ("queued", "top"), ("held", "release")]
-)
-def test_orders_are_dropped_for_the_runner(state: str, verb: str, world: World) -> None:
-    ids = full(world)
-    app = order(visit("queue"), f"orders-queue-{ids[state]}", verb)
-    assert not app.exception
-    assert [path.name for path in world.home.control.iterdir()] == [f"{verb}-{ids[state]}"]
-    assert app.toast
-
-
-def test_an_order_to_a_job_that_has_just_ended_is_answered_in_words(world: World) -> None:
-    ids = full(world)
-    app = visit("queue")
-    tokens = Tokens(world.home)
-    _, token = tokens.find(ids["running"]) or pytest.fail("no token")
-    tokens.move(token, State.RUNNING, State.DONE)
-    app = order(app, f"orders-queue-{ids['running']}", "cancel")
-    assert "has ended" in app.toast[0].value
-    assert not list(world.home.control.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,145 +1,162 @@
-"""Queue: every job with its state, in the order they run; orders to cancel, hold, move up and run again."""
+"""Queue: what runs, what waits in its order and when it is expected to start, what has ended; orders to all of it."""
 
-from datetime import datetime
+from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
-from pages.parts import quantities
-from pages.parts.escape import md, one_line
-from pages.parts.ui import frame, jobs
-from pages.parts.words import STATES
+from pages.parts import alive, board, expected, quantities
+from pages.parts.board import ENDED, HELD, STATES, WAITS, Board, Wish
+from pages.parts.texts import t
+from pages.parts.ui import board as shared
+from pages.parts.ui import frame, jobs, queue_tables
+from pages.parts.ui.queue_tables import Picked, View
+from pages.parts.words import state as look_of
 from spool.protocol.jobs import Job
 
-SHOWN_WAITING = 50
-SHOWN_ENDED = 200
-FILTERS = {"All": None, "Done": "done", "Failed": "failed", "Cancelled": "cancelled", "Not accepted": "rejected"}
-OPEN, AGAIN = ":material/monitoring: Open", ":material/replay: Run again"
+OPEN, STATE = "queue-open", "queue-state"
 
 
-def row(job: Job, when: str) -> None:
-    """A job that waits or runs, on one line."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
-        with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):
-            jobs.head(job)
-            st.caption(" · ".join(filter(None, [jobs.about(job), when])), width="content")
-        jobs.menu(job, "queue")
-
-
-def running_card(job: Job, now: datetime) -> None:
+def running_card(job: Job, view: View) -> None:
     with st.container(border=True, gap="xsmall"):
-        row(job, f"started {quantities.ago(job.started_at, now)}")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
+            with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):
+                jobs.head(job)
+                st.caption(jobs.about(job), width="content")
+            jobs.menu(job, "queue")
         st.progress(jobs.fraction(job) or 0.0, text=jobs.progress_text(job))
+        said = [t("queue.started", ago=quantities.ago(job.started_at, view.now))]
+        span = view.spans.get(job.id)
+        if span and span.end:
+            said.append(t("queue.done_at", at=expected.end(span, view.now, view.zone)))
+        if job.id in view.pending:
+            said.append(jobs.asked(view.pending[job.id]))
+        st.caption(" · ".join(said))
 
 
-def ended_table(ended: list[Job]) -> None:
-    """Everything that has ended, newest first, as a table that stays light with many rows."""
-    table = pd.DataFrame(
-        {
-            "state": [[STATES[job.state].label] for job in ended],
-            "name": [jobs.short_name(job) for job in ended],
-            "ended": pd.to_datetime(
-                pd.Series([job.ended_at for job in ended], dtype="str"), format="ISO8601", utc=True
-            ),
-            "took": [quantities.between(job.started_at, job.ended_at) for job in ended],
-            "loss": pd.Series([(job.result or {}).get("final_loss") for job in ended], dtype="float"),
-            "who": [one_line(job.submitted_by or "", 40) for job in ended],
-            "why": [jobs.why(job) for job in ended],
-            "do": [[OPEN] if job.state == "rejected" else [OPEN, AGAIN] for job in ended],
-        }
-    )
-
-    def chosen() -> None:
-        click = st.session_state.get("ended-order")
-        if click and click.row < len(ended):
-            if click.label == AGAIN:
-                jobs.give(jobs.RETRY, ended[click.row])
-            else:
-                st.session_state["queue-open"] = ended[click.row].id
-
-    looks = [STATES[state] for state in ("done", "failed", "cancelled", "rejected")]
-    config = st.column_config
-    st.dataframe(
-        table,
-        hide_index=True,
-        key="ended",
-        row_height=40,
-        placeholder=quantities.DASH,
-        height="content" if len(ended) <= 12 else 560,
-        alt="Jobs that have ended, newest first",
-        column_config={
-            "state": config.MultiselectColumn(
-                "State", options=[look.label for look in looks], color=[look.color for look in looks], width=112
-            ),
-            "name": config.TextColumn("Job", width=190),
-            "ended": config.DatetimeColumn("Ended", format="D MMM, HH:mm", timezone=str(frame.zone()), width=105),
-            "took": config.TextColumn("Took", width=80),
-            "loss": config.NumberColumn("Loss", format="%.3f", width=70, help="The last training loss"),
-            "who": config.TextColumn("By", width=80),
-            "why": config.TextColumn("Why", width=230),
-            "do": config.ButtonColumn("", on_click=chosen, key="ended-order", type="tertiary", width=120),
-        },
-    )
-
-
-def ended_section(ended: list[Job]) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader("Finished", anchor=False, width="content")
-        chosen = st.segmented_control(
-            "Show",
-            list(FILTERS),
-            default="All",
-            required=True,
-            key="show",
+def filters(every: Board) -> Wish:
+    """Search, person and state, kept in the address."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        words = st.text_input(
+            t("queue.search"),
+            key="q",
             bind="query-params",
+            type="search",
+            placeholder=t("queue.search"),
+            icon=":material/search:",
             label_visibility="collapsed",
+            width=330,
+            max_chars=120,
         )
-    state = FILTERS.get(str(chosen))
-    kept = [job for job in ended if state in (None, job.state)]
-    if not kept:
-        st.caption("Nothing has finished yet." if state is None else f"No job is {str(chosen).lower()}.")
+        if STATE not in st.session_state:
+            st.session_state[STATE] = [name for name in st.query_params.get_all("state") if name in STATES]
+        # Not bound: a binding would put the reader's word for a state into the address.
+        states = st.multiselect(
+            t("queue.state"),
+            STATES,
+            key=STATE,
+            persist_state="session",
+            format_func=lambda name: look_of(name).label,
+            placeholder=t("queue.every_state"),
+            label_visibility="collapsed",
+            width=230,
+        )
+        if states != st.query_params.get_all("state"):
+            st.query_params["state"] = states
+        people: Sequence[str] = ()
+        if len(every.people) > 1:
+            people = st.multiselect(
+                t("queue.person"),
+                every.people,
+                key="by",
+                bind="query-params",
+                placeholder=t("queue.everybody"),
+                label_visibility="collapsed",
+                width=230,
+            )
+    return Wish((words or "")[:120], tuple(people), tuple(state for state in states if state in STATES))
+
+
+def head(title: str, count: int, picked: Picked, chosen: Sequence[Job], orders: Sequence[str], queue: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        says = f"{title} · {quantities.count(count)}" if count else title
+        st.subheader(says, anchor=False, width="content")
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+            if chosen:
+                queue_tables.toolbar(picked, chosen, orders)
+            if queue:
+                jobs.queue_menu(alive.look(frame.home()))
+
+
+def pager(found: Sequence[Job], name: str) -> int:
+    """The page of a long list that is shown; its number stands in the address."""
+    pages = board.page(found, 1)[2]
+    if pages == 1:
+        return 1
+    with st.container(horizontal_alignment="center"):
+        return st.pagination(pages, key=name, bind="query-params")
+
+
+def waiting(every: Board, wish: Wish, view: View) -> None:
+    if not (wish.shows(WAITS) or wish.shows(HELD)):
         return
-    ended_table(kept[:SHOWN_ENDED])
-    if len(kept) > SHOWN_ENDED:
-        st.caption(f"The newest {SHOWN_ENDED} of {len(kept):,}. `finetuner jobs` lists all.")
+    pool = [*(every.waiting if wish.shows(WAITS) else ()), *(every.held if wish.shows(HELD) else ())]
+    found = wish.keep(pool, shared.tags())
+    above = st.container()
+    number = pager(found, "waiting-page")
+    picked = Picked("waiting", (wish, number))
+    listed = picked.freeze(board.page(found, number)[0], every.by_id)
+    with above:
+        head(t("queue.waiting"), len(found), picked, picked.jobs(listed), queue_tables.BULK, queue=True)
+        if listed:
+            queue_tables.waiting_table(picked, listed, view, remember)
+        elif pool:
+            st.caption(t("queue.none_fits"))
+        else:
+            st.caption(t("queue.nothing_waits" if every.running else "queue.idle"))
+
+
+def ended(every: Board, wish: Wish, view: View) -> None:
+    states = [state for state in ENDED if wish.shows(state)]
+    if not states:
+        return
+    pool = every.ended if len(states) == len(ENDED) else [job for job in every.ended if job.state in states]
+    found = wish.keep(pool, shared.tags())
+    above = st.container()
+    number = pager(found, "page")
+    picked = Picked("ended", (wish, number))
+    listed = picked.freeze(board.page(found, number)[0], every.by_id)
+    with above:
+        head(t("queue.finished"), len(found), picked, picked.jobs(listed), queue_tables.BULK_ENDED, queue=False)
+        if listed:
+            queue_tables.ended_table(picked, listed, view, remember)
+        else:
+            st.caption(t("queue.none_fits" if pool else "queue.nothing_finished"))
+    left_out = frame.roster().look().left_out
+    if left_out:
+        st.caption(t("queue.left_out", count=left_out))
+
+
+def remember(job_id: str) -> None:
+    st.session_state[OPEN] = job_id
 
 
 @st.fragment(run_every="3s")
 def queue() -> None:
-    wanted = st.session_state.pop("queue-open", None)
+    wanted = st.session_state.pop(OPEN, None)
     if wanted:
         st.switch_page(frame.MONITOR, query_params={"job": wanted})
-    everything = frame.jobs()
-    now = frame.now()
-    runner = frame.runner_notice()
-    if not everything:
-        says = "Jobs that you start here, or drop into the spool, are listed in their order."
-        frame.nothing("No job yet", says, frame.TRAIN, "Start the first one")
+    every = shared.look()
+    frame.runner_notice()
+    if not every:
+        frame.nothing(t("queue.empty"), t("queue.empty_says"), frame.TRAIN, t("queue.first"))
         return
-    running = [job for job in everything if job.state == "running"]
-    for job in running:
-        running_card(job, now)
-    order = {"queued": 0, "checking": 1, "held": 2}
-    waiting = sorted((job for job in everything if job.state in order), key=lambda job: order[job.state])
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.subheader(f"Waiting · {len(waiting)}" if waiting else "Waiting", anchor=False, width="content")
-        jobs.queue_menu(runner)
-    if waiting:
-        with st.container(border=True, gap="xxsmall"):
-            for job in waiting[:SHOWN_WAITING]:
-                since = f"since {quantities.ago(job.submitted_at, now)}".replace(" ago", "")
-                if job.waits:
-                    again = quantities.clock(job.waits["not_before"], frame.zone())
-                    since = f"tried again at {again}: {md(one_line(job.waits['why'] or '', 120))}"
-                elif job.state == "checking" and job.phase:
-                    since = f"{jobs.progress_text(job)} …"
-                row(job, since)
-        if len(waiting) > SHOWN_WAITING:
-            st.caption(f"And {len(waiting) - SHOWN_WAITING:,} more.")
-    else:
-        st.caption("Nothing waits." if running else "Nothing waits and nothing runs: the machine is yours.")
-    ended_section(sorted((job for job in everything if job.ended), key=lambda job: job.ended_at or "", reverse=True))
+    view = View(every, shared.spans(), shared.pending(), frame.now(), frame.zone())
+    for job in every.running:
+        running_card(job, view)
+    wish = filters(every)
+    waiting(every, wish, view)
+    ended(every, wish, view)
 
 
-frame.title("Queue", "One job trains at a time; the others wait in this order.")
+frame.title(t("frame.page.queue"), t("queue.says"))
 queue()

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,10 +124,15 @@ def _given_at(path: Path) -> int:
 
 def _order(home: Home, name: str) -> None:
     by, path = _asked_by(), home.control / name
-    if by and not path.exists():
-        durable.write_json(path, {"by": by})
+    if path.exists():
+        path.touch()  # the last time counts
     else:
-        path.touch()
+        if by:
+            durable.write_json(path, {"by": by})
+        else:
+            path.touch()
+        with suppress(OSError):  # orders are carried out by their times, and the file system's clock is coarse
+            os.utime(path, ns=(time.time_ns(),) * 2)
     durable.sync(home.control)  # a queue that was held stays held, also over a power cut
 
 
