@@ -85,7 +85,7 @@ def test_the_web_app_has_no_gpu_no_network_and_few_folders_to_write() -> None:
     assert not any(line.startswith(("DeviceAllow=", "LoadCredential=")) for line in lines)
     words = " ".join(line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")).split()
     allowed = {str(Path(word).relative_to("/var/lib/finetuner")) for word in words}
-    caches = {"cache/reports", "cache/tokens", "cache/hub-datasets"}
+    caches = {"cache/reports", "cache/seen", "cache/tokens", "cache/hub-datasets"}
     assert allowed == {"spool/incoming", "spool/control", "spool/asks", "datasets", "notes", *caches}
     made = (UNITS / "tmpfiles.conf").read_text()
     for word in words:  # a missing one would keep the unit from starting

@@ -228,22 +228,6 @@ def test_no_page_renders_what_people_wrote(page: str, world: World) -> None:
         assert raw not in text.replace(r"\<img", "").replace(r"\[x\]", "")
 
 
-def test_home_leads_a_newcomer_to_the_example(world: World) -> None:
-    app = visit("home")
-    assert "three steps" in said(app)
-    assert "make up" in app.warning[0].value
-    app.button[0].click().run()
-    assert app.query_params["data"] == "examples/support_tickets.jsonl"
-    assert "examples/support_tickets.jsonl" in app.code[0].value
-
-
-def test_home_tells_what_goes_on(world: World) -> None:
-    full(world)
-    app = visit("home")
-    assert [(m.label, m.value) for m in app.metric] == [("Running", "1"), ("Waiting", "3"), ("Finished", "1")]
-    assert not app.warning
-
-
 def order(app: AppTest, key: str, choice: str) -> AppTest:
     app.get_by_key(key).set_value(choice)
     return app.run()

@@ -35,7 +35,6 @@ NOT_YET = {
     "pages/parts/ui/data_row.py",
     "pages/parts/ui/data_statistics.py",
     "pages/parts/ui/data_versions.py",
-    "pages/watch/home.py",
 }
 """Written before the texts had a place of their own; nothing may be added."""
 

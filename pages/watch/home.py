@@ -1,67 +1,167 @@
-"""Home: where a newcomer starts, and what is going on for everybody else."""
+"""Home: what runs, what comes next and when, what has ended since the last visit; for a newcomer a first training."""
+
+import time
+from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import quantities
-from pages.parts.ui import frame, jobs
-from spool.protocol.jobs import Job
+from pages.parts import expected, quantities, seen, strip
+from pages.parts.board import Board
+from pages.parts.escape import md
+from pages.parts.texts import t
+from pages.parts.ui import board as shared
+from pages.parts.ui import frame, jobs, walk
+from spool.protocol.jobs import Job, iso
 
-RECENT = 5
+SINCE = "home-since"
+FIRST = {"data": ":material/dataset:", "train": ":material/model_training:", "watch": ":material/monitoring:"}
+NEXT, NEWS = 5, 8
+"""So many rows of each list; the rest is on Queue."""
+
+
+def person() -> str | None:
+    """Who is signed in, where sign-in is set up."""
+    return str(st.user.get("email") or "") or None if st.user.get("is_logged_in") else None
+
+
+def since() -> str:
+    """The end of the last visit (ISO 8601); the same for as long as this one lasts."""
+    who = person()
+    found = seen.since(frame.home(), who, time.time())
+    return str(st.session_state.setdefault(SINCE, iso(found)) if who else iso(found))
 
 
 def first_steps() -> None:
-    steps = [
-        (":material/dataset: **1 · Bring data**", "Upload a CSV, JSON, JSONL or text file. It is checked at once."),
-        (":material/model_training: **2 · Train**", "Pick a Gemma and your data. Every setting has a sound default."),
-        (":material/monitoring: **3 · Watch**", "See the loss fall, then take the adapter with you."),
-    ]
     with st.grid(3, min_column_width=240):
-        for head, says in steps:
+        for name, icon in FIRST.items():
             with st.container(border=True, height="stretch", gap="xsmall"):
-                st.markdown(head)
-                st.markdown(f":gray[{says}]")
-    with st.container(horizontal=True):
-        if st.button("Train on the example", type="primary", icon=":material/play_arrow:"):
-            st.switch_page(frame.TRAIN, query_params={"data": frame.EXAMPLE})
-        if st.button("Upload my data", icon=":material/upload:"):
+                st.markdown(f"{icon} **{t(f'home.first.{name}')}**")
+                st.markdown(f":gray[{t(f'home.first.{name}_says')}]")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        walk.button()
+        if st.button(t("home.upload"), icon=":material/upload:", key="home-upload"):
             st.switch_page(frame.DATA)
-    st.caption("The example teaches Gemma to turn customer messages in five languages into compact JSON.")
+    st.caption(t("home.example"))
 
 
-def line(job: Job, when: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
-        jobs.head(job)
-        st.caption(when, width="content")
+def line(job: Job, when: str, below: str = "") -> None:
+    with st.container(gap=None):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
+            jobs.head(job)
+            st.caption(when, width="content")
+        if below:
+            with st.container(horizontal=True, gap="small", wrap=False):
+                st.container(width=jobs.STATE_PX)
+                st.caption(below)
+
+
+def running(every: Board, guided: Job | None) -> None:
+    now = frame.now()
+    for job in every.running:
+        if guided and job.id == guided.id:
+            continue
+        with st.container(border=True, gap="small"):
+            span = shared.spans().get(job.id)
+            said = [t("queue.started", ago=quantities.ago(job.started_at, now))]
+            if span and span.end:
+                said.append(t("queue.done_at", at=expected.end(span, now, frame.zone())))
+            line(job, " · ".join(said))
+            st.progress(jobs.fraction(job) or 0.0, text=jobs.progress_text(job))
+    if not every.running:
+        st.caption(t("home.nothing_runs" if every.waiting else "home.idle"))
+
+
+def coming(every: Board) -> None:
+    """The next ones, each with when it is expected to run."""
+    if not every.waiting:
+        return
+    now, spans = frame.now(), shared.spans()
+    heading(t("home.next"), len(every.waiting), frame.QUEUE, t("home.whole_queue"))
+    with st.container(border=True, gap="xsmall"):
+        for job in every.waiting[:NEXT]:
+            span = spans.get(job.id)
+            if span and span.start:
+                when = t("home.starts", at=expected.start(span, now, frame.zone()))
+                when += f" · {t('home.ends', at=expected.end(span, now, frame.zone()))}" if span.end else ""
+            else:
+                when = md(expected.why(span))
+            line(job, when)
+        more = len(every.waiting) - NEXT
+        if more > 0:
+            st.caption(t("home.more", count=more))
+
+
+def news(every: Board) -> None:
+    """What has ended since the last visit; what failed with the way to cure it."""
+    after, now = since(), frame.now()
+    fresh = []
+    for job in every.ended:  # newest first
+        if (job.ended_at or "") < after:
+            break
+        fresh.append(job)
+    known = person() is not None
+    says = t("home.since", at=expected.hour(quantities.moment(after), now, frame.zone())) if known else t("home.day")
+    heading(says, len(fresh), frame.QUEUE, t("home.everything") if len(every.ended) > len(fresh) else "")
+    if not fresh:
+        st.caption(t("home.no_news"))
+        return
+    with st.container(border=True, gap="xsmall"):
+        for job in fresh[:NEWS]:
+            line(job, _ended(job, now), _cure(job))
+        if len(fresh) > NEWS:
+            st.caption(t("home.more", count=len(fresh) - NEWS))
+
+
+def _ended(job: Job, now: datetime) -> str:
+    said = [quantities.ago(job.ended_at, now)]
+    loss = (job.result or {}).get("final_loss")
+    if isinstance(loss, int | float):
+        said.insert(0, t("home.loss", loss=quantities.loss(float(loss))))
+    return " · ".join(said)
+
+
+def _cure(job: Job) -> str:
+    """What happened and what to do about it, in one line; of failed and refused jobs only."""
+    if job.state not in ("failed", "rejected"):
+        return ""
+    hint = str((job.error or {}).get("hint") or "")
+    return f"{md(jobs.why(job), 140)} :gray[→] {md(hint, 160)}" if hint else md(jobs.why(job), 240)
+
+
+def heading(title: str, count: int, page: str, label: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader(f"{title} · {quantities.count(count)}" if count else title, anchor=False, width="content")
+        if label:
+            frame.link(page, label, icon="")
+
+
+def health(every: Board) -> None:
+    signs = strip.signs(frame.home(), every.running[0] if every.running else None)
+    parts = [f":{'orange' if sign.warns else 'gray'}[:material/{sign.icon}:] {md(sign.says)}" for sign in signs]
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        for part in parts:
+            st.caption(part, width="content")
 
 
 @st.fragment(run_every="3s")
 def going_on() -> None:
-    everything = frame.jobs()
-    running = [job for job in everything if job.state == "running"]
-    waiting = [job for job in everything if job.state in ("checking", "queued", "held")]
-    ended = sorted((job for job in everything if job.ended), key=lambda job: job.ended_at or "", reverse=True)
-    now = frame.now()
-    with st.grid(3, min_column_width=100):
-        st.metric("Running", len(running), border=True)
-        st.metric("Waiting", len(waiting), border=True)
-        st.metric("Finished", len([job for job in ended if job.state == "done"]), border=True)
-    for job in running:
-        with st.container(border=True, gap="small"):
-            line(job, f"started {quantities.ago(job.started_at, now)}")
-            st.progress(jobs.fraction(job) or 0.0, text=jobs.progress_text(job))
-    if ended:
-        st.subheader("Recently", anchor=False)
-        with st.container(border=True, gap="xsmall"):
-            for job in ended[:RECENT]:
-                line(job, quantities.ago(job.ended_at, now))
+    every = shared.look()
+    guided = walk.job()
+    if guided:
+        walk.card(guided)
+    running(every, guided)
+    coming(every)
+    news(every)
+    health(every)
+    if not guided:
+        walk.button(quiet=True)
 
 
-everything = frame.jobs()
-if everything:
-    frame.title("Home", "What runs, what waits, and what has just finished.")
+if shared.look():
+    frame.title(t("frame.page.home"), t("home.says"))
     frame.runner_notice()
     going_on()
 else:
-    frame.title("Teach Gemma your way", "Fine-tune Google Gemma on your own server, in three steps and without code.")
+    frame.title(t("home.welcome"), t("home.welcome_says"))
     frame.runner_notice()
     first_steps()

@@ -266,6 +266,11 @@ class Home:
         """Datasets fetched from the Hugging Face Hub (spool/data/reading/hub.py)."""
         return self.cache / "hub-datasets"
 
+    @property
+    def seen(self) -> Path:
+        """When people were on Home last (pages/parts/seen.py)."""
+        return self.cache / "seen"
+
     def relative(self, path: Path) -> str:
         """How a path below the home is written down, so that a copy of the home elsewhere finds its own files."""
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
