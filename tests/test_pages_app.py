@@ -383,7 +383,7 @@ def test_a_job_that_was_blocked_shows_its_rows_and_the_way_to_correct_them(world
     assert "dataset=prices" in links["Correct it on the Data page"]
     assert "-- checking the data" in app.code[0].value
     queue = visit("queue")
-    assert not queue.dataframe[0].value["why"].tolist()[0].startswith(("data.csv", "Data.csv"))
+    assert not queue.dataframe[0].value["note"].tolist()[0].startswith(("data.csv", "Data.csv"))
 
 
 def test_what_blocks_a_whole_file_says_where_it_is_allowed(world: World) -> None:
@@ -416,4 +416,4 @@ def test_a_job_that_is_checked_says_what_is_done(world: World) -> None:
     assert "being checked before it is queued" in said(app)
     assert "Comparing rows" in said(app)
     assert "-- comparing rows" in app.code[0].value
-    assert "Comparing rows" in said(visit("queue"))
+    assert visit("queue").dataframe[0].value["note"].tolist() == ["Comparing rows …"]
