@@ -1,13 +1,21 @@
 """What stands on the shelf: base models under models/, and what finished jobs have exported."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pages.parts import bundle
-from spool.protocol import durable
+from spool.protocol import durable, removed
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
+from spool.protocol.notes import Note
+from spool.protocol.removed import Removed
+
+KINDS = ("adapter", "merged")
+TERMS = ("NOTICE", "GEMMA_TERMS.html")
+NEWEST, BEST, LARGEST, NAME = ORDERS = ("newest", "best", "largest", "name")
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,8 @@ class Base:
     name: str
     kind: str
     size_bytes: int
+    terms: tuple[str, ...] = ()
+    """The files of its licence that lie beside it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,21 @@ class Export:
     kind: str
     folder: Path
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model as the list shows it."""
+
+    job: Job
+    size_bytes: int
+    note: Note
+    removed: Removed | None = None
+
+    @property
+    def eval_loss(self) -> float | None:
+        value = (self.job.result or {}).get("eval_loss")
+        return float(value) if isinstance(value, int | float) else None
 
 
 def bases(home: Home) -> list[Base]:
@@ -39,18 +64,80 @@ def bases(home: Home) -> list[Base]:
         config = _json(folder / "config.json")
         if config:
             weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-            found.append(Base(folder.name, _kind(config), weights))
+            terms = tuple(name for name in TERMS if (folder / name).is_file())
+            found.append(Base(folder.name, _kind(config), weights, terms))
     return found
 
 
 def exports(home: Home, job: Job) -> list[Export]:
     """What of a finished job can be taken away, the adapter first."""
-    found = []
-    for kind in ("adapter", "merged"):
-        folder = home.run(job.id).exports / kind
-        if bundle.files(folder):
-            found.append(Export(kind, folder, bundle.size(folder)))
-    return found
+    folders = [(kind, home.run(job.id).exports / kind) for kind in KINDS]
+    sizes = [(kind, folder, size(folder)) for kind, folder in folders]
+    return [Export(kind, folder, size_bytes) for kind, folder, size_bytes in sizes if size_bytes]
+
+
+def size(folder: Path) -> int:
+    """Bytes of an export's files; 0 where there are none. An export is made at once and never changed."""
+    try:
+        return _size(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=4096)
+def _size(folder: Path, changed_ns: int) -> int:
+    return bundle.size(folder)
+
+
+def models(home: Home, jobs: Iterable[Job], notes: Mapping[str, Note]) -> list[Model]:
+    """Every finished training job's model, also one whose files were removed."""
+    done = [job for job in jobs if job.state == "done" and job.kind == "train"]
+    return [
+        Model(
+            job,
+            sum(size(home.run(job.id).exports / kind) for kind in KINDS),
+            notes.get(job.id, Note()),
+            removed.read(home.run(job.id)),
+        )
+        for job in done
+    ]
+
+
+def search(found: Iterable[Model], words: str, tags: Iterable[str] = ()) -> list[Model]:
+    """Those in which every word occurs (name, model, data, person, id, note, tags) and that bear every tag."""
+    wanted = [word.casefold() for word in words.split()]
+    wanted_tags = {tag.casefold() for tag in tags}
+    return [
+        each
+        for each in found
+        if all(word in _said(each) for word in wanted) and wanted_tags <= {tag.casefold() for tag in each.note.tags}
+    ]
+
+
+def _said(each: Model) -> str:
+    job = each.job
+    parts = [job.name, job.model, job.dataset, job.submitted_by, job.id, each.note.text, *each.note.tags]
+    return "\n".join(part for part in parts if part).casefold()
+
+
+def ordered(found: Iterable[Model], by: str) -> list[Model]:
+    """In one of ORDERS; what cannot be compared (no eval loss) comes last, newest first among equals."""
+    newest = sorted(found, key=lambda each: each.job.ended_at or "", reverse=True)
+    if by == BEST:
+        return sorted(newest, key=lambda each: float("inf") if each.eval_loss is None else each.eval_loss)
+    if by == LARGEST:
+        return sorted(newest, key=lambda each: -each.size_bytes)
+    return sorted(newest, key=lambda each: each.job.name.casefold()) if by == NAME else newest
+
+
+def tags(found: Sequence[Model]) -> list[str]:
+    """Every tag that is in use, the most used first."""
+    known: dict[str, tuple[int, str]] = {}
+    for each in found:
+        for tag in each.note.tags:
+            count, shown = known.get(tag.casefold(), (0, tag))
+            known[tag.casefold()] = (count + 1, shown)
+    return [shown for _, shown in sorted(known.values(), key=lambda pair: (-pair[0], pair[1].casefold()))]
 
 
 def _kind(config: dict[str, Any]) -> str:
