@@ -27,7 +27,6 @@ MARKUP = re.compile(r":material/\w+:|:[a-z]+(-badge)?\[|`[^`]*`|https?://\S+")
 KEY = re.compile(r"[a-z_]+(\.[a-z_/]+)+")
 NOT_YET = {
     "pages/build/data.py",
-    "pages/keep/models.py",
     "pages/parts/ui/data_change.py",
     "pages/parts/ui/data_findings.py",
     "pages/parts/ui/data_head.py",

@@ -2,7 +2,9 @@
 
 import io
 import re
+import threading
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 ALLOWED = re.compile(
@@ -11,8 +13,15 @@ ALLOWED = re.compile(
     r"|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
     r"|chat_template\.jinja|generation_config\.json|README\.md|manifest\.json|NOTICE|GEMMA_TERMS\.html"
 )
-LARGEST_BYTES = 2_000_000_000
+LARGEST_BYTES = 1_000_000_000
 """Streamlit keeps a download in the web process's memory: what is larger is fetched from the server by its path."""
+KEPT_BYTES = 256_000_000
+"""Of zips that were asked for lately: twenty people who take the same one along share it."""
+
+_kept: OrderedDict[tuple[Path, str, int, int], bytes] = OrderedDict()
+_looking = threading.Lock()
+_making = threading.Lock()
+"""One zip at a time: the memory stays bounded, and a second person's click finds the first one's zip."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -37,6 +46,26 @@ def zipped(folder: Path, inside: str) -> io.BytesIO:
             archive.write(path, f"{inside}/{path.name}", packed)
     target.seek(0)
     return target
+
+
+def packed(folder: Path, inside: str) -> bytes:
+    """The same as `zipped`, made once for all who ask for it within a while. Safe to be called by many threads."""
+    key = (folder, inside, folder.stat().st_mtime_ns, size(folder))
+    with _looking:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    with _making:
+        with _looking:
+            if key in _kept:
+                return _kept[key]
+        data = zipped(folder, inside).getvalue()
+    with _looking:
+        if len(data) <= KEPT_BYTES:
+            _kept[key] = data
+        while sum(map(len, _kept.values())) > KEPT_BYTES:
+            _kept.popitem(last=False)
+    return data
 
 
 def file_name(job_name: str, job_id: str, kind: str) -> str:
