@@ -150,6 +150,7 @@ PAGES = {
     "train": "pages/build/train.py",
     "queue": "pages/watch/queue.py",
     "monitor": "pages/watch/monitor.py",
+    "compare": "pages/watch/compare.py",
     "models": "pages/keep/models.py",
     "playground": "pages/keep/playground.py",
 }
@@ -344,8 +345,8 @@ def test_models_lists_adapters_and_bases(world: World) -> None:
     world.base()
     full(world)
     app = visit("models")
-    assert [button.label for button in app.download_button] == ["Download adapter · 15.2 MB"]
-    assert app.dataframe[0].value["What"].tolist() == ["Gemma 3 · 18 layers · width 640"]
+    assert app.dataframe[0].value["size"].tolist() == ["15.2 MB"]
+    assert app.dataframe[1].value[["kind", "users"]].values.tolist() == [["Gemma 3 · 18 layers · width 640", 1]]
 
 
 # ---- the check of a job's data

@@ -119,7 +119,7 @@ def test_runs_without_rows_or_without_the_axis_draw_nothing() -> None:
 
 def test_the_chart_follows_the_runs_by_its_data_only() -> None:
     def spec(last: int) -> dict[str, Any]:
-        curves = {0: curve({step: 1.0 for step in range(1, last)}, {2: 1.0}), 3: curve({1: 2.0, 2: 1.0})}
+        curves = {0: curve(dict.fromkeys(range(1, last), 1.0), {2: 1.0}), 3: curve({1: 2.0, 2: 1.0})}
         drawn = overlay_chart.chart(overlay.table(curves, "step", 0.1), {0: "a", 3: '"]+x'}, "step", "both", False)
         document = json.loads(drawn.to_json())
         del document["datasets"], document["data"]
@@ -167,7 +167,7 @@ def test_the_lowest_eval_loss_wins_and_what_it_has_is_named() -> None:
     assert (found.more_changed, found.other_judge, found.other_data) == (0, False, False)
 
 
-@pytest.mark.parametrize(("high", "kind"), [(1.0101, "ahead"), (1.009, "level"), (1.0, "level")])
+@pytest.mark.parametrize(("high", "kind"), [(1.0102, "ahead"), (1.01, "level"), (1.0, "level")])
 def test_less_than_a_hundredth_apart_is_level(high: float, kind: str) -> None:
     assert contest.judge([run(A, 1.0), run(B, high)]).kind == kind
 

@@ -80,11 +80,12 @@ def energy(watt_hours: float) -> str:
 
 
 def moment(iso: str | None) -> datetime | None:
-    """A UTC time of the protocol, or None where it is missing or not a time."""
+    """A UTC time of the protocol, or None where it is missing or not a time. One without a zone is taken for UTC."""
     try:
-        return datetime.fromisoformat(iso) if iso else None
+        found = datetime.fromisoformat(iso) if iso else None
     except ValueError:
         return None
+    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
 
 
 def ago(iso: str | None, now: datetime) -> str:

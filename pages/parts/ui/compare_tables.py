@@ -74,22 +74,22 @@ def _columns(chosen: Any) -> dict[str, Any]:
         "eval_loss": "%.4f", "final_loss": "%.4f", "best_step": "%d", "steps": "%d", "minutes": "%.1f",
         "tokens_per_s": "%d", "memory": "%.1f", "energy": "%.1f",
     }  # fmt: skip
-    widths = {"memory": 128, "minutes": 104, "energy": 100, "best_step": 92}
+    widths = {"best_step": 88, "steps": 58, "minutes": 96, "tokens_per_s": 74, "memory": 76, "energy": 92}
     numbers = {
-        name: config.NumberColumn(t(f"compare.column.{name}"), format=form, width=widths.get(name, 84))
+        name: config.NumberColumn(t(f"compare.column.{name}"), format=form, width=widths.get(name, 80))
         for name, form in forms.items()
     }
     return {
         "line": config.ImageColumn(t("compare.line"), width=64),
-        "run": config.TextColumn(t("compare.column.run"), width=180),
+        "run": config.TextColumn(t("compare.column.run"), width=150),
         "state": config.MultiselectColumn(
             t("compare.column.state"),
             options=[t("compare.best"), *(look.label for look in looks)],
             color=["green", *("gray" if look.name == "done" else look.color for look in looks)],
-            width=92,
+            width=88,
         ),
         **numbers,
-        "do": config.ButtonColumn("", on_click=chosen, key="compare-open", type="tertiary", width=64),
+        "do": config.ButtonColumn("", on_click=chosen, key="compare-open", type="tertiary", width=60),
     }
 
 

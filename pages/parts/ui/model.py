@@ -55,7 +55,7 @@ def _head(found: Dossier, usable: bool) -> None:
             st.subheader(md(jobs.short_name(job), 80), anchor=False)
             who = t("models.by", who=md(job.submitted_by, 60)) if job.submitted_by else ""
             when = quantities.clock(job.ended_at, frame.zone())
-            st.caption(" · ".join(part for part in (who, when, tags) if part))
+            st.caption(" ".join([" · ".join(part for part in (who, when) if part), tags]))
         with st.container(horizontal=True, width="content", gap="xsmall"):
             if usable:
                 address = {"with": job.id}
@@ -114,7 +114,7 @@ def _data(found: Dossier) -> None:
         for each in ("train", "eval")
         if found.data.get(each)
     ]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
         _word("data")
         reference = f"{name}@{version}" if version else str(name or "")
         if name and "/" not in str(name) and ":" not in str(name):
@@ -122,7 +122,7 @@ def _data(found: Dossier) -> None:
         else:
             st.markdown(f"**{md(reference or quantities.DASH, 100)}**", width="content")
         if counts:
-            st.markdown(f":gray[{', '.join(counts)}]", width="content")
+            st.markdown(f":gray[{', '.join(counts)}]")
 
 
 def _line(name: str, says: str) -> None:

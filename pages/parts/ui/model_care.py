@@ -131,8 +131,10 @@ def _asked(found: Dossier, those: lineage.Dependents) -> None:
         st.caption(t("models.delete.others", retries=len(those.retries), datasets=len(those.datasets)))
     wanted = jobs.short_name(job)
     typed = st.text_input(t("models.delete.type", name=md(wanted, 80)), key=f"delete-{job.id}", max_chars=200)
-    same = " ".join(typed.split()).casefold() == " ".join(wanted.split()).casefold()
-    if st.button(t("models.delete.button"), type="primary", icon=":material/delete:", disabled=not same) and same:
+    if st.button(t("models.delete.button"), type="primary", icon=":material/delete:"):
+        if " ".join(typed.split()).casefold() != " ".join(wanted.split()).casefold():
+            st.error(t("models.delete.other_name"), icon=":material/spellcheck:")
+            return
         try:
             removed.ask(home, job.id, frame.user(), Path.cwd())
         except FinetunerError as error:

@@ -99,19 +99,19 @@ def _frame(shown: Sequence[Model]) -> pd.DataFrame:
 def _columns(opened: Any, tags: Sequence[str]) -> dict[str, Any]:
     config = st.column_config
     return {
-        "name": config.TextColumn(t("models.list.name"), width=220),
-        "tags": config.MultiselectColumn(t("models.list.tags"), options=list(tags), color="gray", width=130)
+        "name": config.TextColumn(t("models.list.name"), width=200),
+        "tags": config.MultiselectColumn(t("models.list.tags"), options=list(tags), color="gray", width=110)
         if tags
         else None,
-        "eval_loss": config.NumberColumn(t("models.figure.eval_loss"), format="%.4f", width=86),
-        "base": config.TextColumn(t("models.list.base"), width=130),
-        "dataset": config.TextColumn(t("models.list.dataset"), width=150),
-        "size": config.TextColumn(t("models.list.size"), width=84),
+        "eval_loss": config.NumberColumn(t("models.figure.eval_loss"), format="%.4f", width=80),
+        "base": config.TextColumn(t("models.list.base"), width=120),
+        "dataset": config.TextColumn(t("models.list.dataset"), width=130),
+        "size": config.TextColumn(t("models.list.size"), width=76),
         "ended": config.DatetimeColumn(
-            t("models.list.ended"), format="D MMM, HH:mm", timezone=str(frame.zone()), width=108
+            t("models.list.ended"), format="D MMM, HH:mm", timezone=str(frame.zone()), width=104
         ),
-        "who": config.TextColumn(t("models.list.who"), width=86),
-        "do": config.ButtonColumn("", on_click=opened, key="models-open", type="tertiary", width=70),
+        "who": config.TextColumn(t("models.list.who"), width=64),
+        "do": config.ButtonColumn("", on_click=opened, key="models-open", type="tertiary", width=64),
     }
 
 
