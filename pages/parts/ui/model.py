@@ -75,10 +75,10 @@ def _figures(found: Dossier, size_bytes: int) -> None:
         (t("models.figure.took"), quantities.duration(dossier.finite(result.get("trained_s"))), None),
         (t("models.figure.size"), quantities.size(size_bytes) if size_bytes else quantities.DASH, None),
     ]
-    with st.grid(len(figures), min_column_width=130, gap="small"):
-        for name, value, says in figures:
-            if value != quantities.DASH:
-                st.metric(name, value, help=says, border=True, height="stretch")
+    known = [figure for figure in figures if figure[1] != quantities.DASH]
+    with st.grid(max(1, len(known)), min_column_width=130, gap="small"):
+        for name, value, says in known:
+            st.metric(name, value, help=says, border=True, height="stretch")
 
 
 def _lineage(home: Home, found: Dossier, everything: Mapping[str, Job]) -> None:
