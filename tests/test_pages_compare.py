@@ -129,11 +129,6 @@ def test_the_chart_follows_the_runs_by_its_data_only() -> None:
     assert json.dumps('"]+x') in spec(30)["layer"][0]["encoding"]["color"]["legend"]["labelExpr"]
 
 
-@pytest.mark.parametrize(("longest", "unit"), [(90.0, (1.0, "s")), (600.0, (60.0, "min")), (9000.0, (3600.0, "h"))])
-def test_a_time_axis_is_read_in_the_unit_that_fits(longest: float, unit: tuple[float, str]) -> None:
-    assert overlay_chart.time_unit(longest) == unit
-
-
 # ---- taking along
 
 
@@ -262,9 +257,9 @@ def test_the_address_says_which_and_how(world: World) -> None:
     ids = [finished(world, "a", 0.3), finished(world, "b", 0.2)]
     app = visit("compare", jobs=ids[1], show="eval", x="time", smooth="10")
     assert app.multiselect(key="compare-pick").value == [ids[1]]
-    assert app.session_state["compare-show"] == "eval"
-    assert app.session_state["compare-x"] == "time"
-    assert app.session_state["compare-smooth"] == "10"
+    assert app.session_state["choice-show"] == "eval"
+    assert app.session_state["choice-x"] == "time"
+    assert app.session_state["choice-smooth"] == "10"
     layers = json.loads(app.get("vega_lite_chart")[0].proto.spec)["layer"]
     assert [layer["name"] for layer in layers] == ["line_eval_loss", "points_eval_loss", "points_best", "ruler"]
     app.multiselect(key="compare-pick").set_value(ids).run()
@@ -276,7 +271,7 @@ def test_addresses_that_name_no_run(wrong: str, world: World) -> None:
     one = finished(world, "a", 0.3)
     app = visit("compare", jobs=f"{wrong},{one}", x="<x>", smooth="-1", show="none")
     assert app.multiselect(key="compare-pick").value == [one]
-    assert app.session_state["compare-x"] == "step"
+    assert app.session_state["choice-x"] == "step"
     assert not app.exception
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
+from pages.parts.charts import AXIS_FORMATS, SECONDS, ZOOM_ON
 from pages.parts.overlay import MOST_RUNS
 from pages.parts.texts import t
 
@@ -17,19 +18,11 @@ DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [12, 4], [1, 3], [6, 2, 
 STAR = (
     "M0,-1L0.235,-0.324L0.951,-0.309L0.38,0.124L0.588,0.809L0,0.4L-0.588,0.809L-0.38,0.124L-0.951,-0.309L-0.235,-0.324Z"
 )
-SHOWN = ("both", "loss", "eval")
-MINUTE_S, HOUR_S = 60.0, 3600.0
-
-
-def time_unit(longest_s: float) -> tuple[float, str]:
-    """(seconds in it, its sign) of the unit in which a time axis is read."""
-    if longest_s < 2 * MINUTE_S:
-        return 1.0, "s"
-    return (MINUTE_S, "min") if longest_s < 2 * HOUR_S else (HOUR_S, "h")
+FORMATS = {"step": ",.0f", "epoch": ".2f", "tokens": ".3~s"}
 
 
 def chart(
-    rows: pd.DataFrame, names: Mapping[int, str], axis: str, shown: str, log: bool, unit: str = "", height: int = 420
+    rows: pd.DataFrame, names: Mapping[int, str], axis: str, shown: str, log: bool, height: int = 420
 ) -> alt.LayerChart:
     """Loss of several runs (raw faint, trend strong) and their eval loss, with the lowest of all marked.
 
@@ -37,9 +30,8 @@ def chart(
         rows: from `overlay.table`.
         names: by colour slot.
         shown: both, loss or eval.
-        unit: of a time axis.
     """
-    x = _x(axis, unit)
+    x = _x(axis)
     y = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
     color = alt.Color("run:N", scale=alt.Scale(domain=KEYS), legend=_legend(names))
     dash = alt.StrokeDash("run:N", scale=alt.Scale(domain=KEYS, range=DASHES), legend=_legend(names))
@@ -91,10 +83,13 @@ def _legend(names: Mapping[int, str]) -> alt.Legend:
     )
 
 
-def _x(axis: str, unit: str) -> alt.X:
-    form = {"step": ",d", "epoch": ".3~f", "tokens": ".3~s", "time": ".3~f"}[axis]
-    look = alt.Axis(grid=False, tickCount=7, format=form, labelFlush=False, tickMinStep=1 if axis == "step" else 0)
-    return alt.X("x:Q", title=unit or None, scale=alt.Scale(nice=False), axis=look)
+def _x(axis: str) -> alt.X:
+    look = alt.Axis(grid=False, tickCount=7, labelFlush=False, tickMinStep=1 if axis == "step" else 0)
+    if axis == "time":
+        look.labelExpr = SECONDS
+    else:
+        look.format = AXIS_FORMATS[axis]
+    return alt.X("x:Q", title=None, scale=alt.Scale(nice=False), axis=look)
 
 
 def _quiet() -> alt.Axis:
@@ -106,10 +101,10 @@ def _ruler(x: alt.X, axis: str, names: Mapping[int, str], field: str) -> alt.Cha
     hover = alt.selection_point(
         name="hover", fields=["x"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
-    zoom = alt.selection_interval(name="zoom", encodings=["x"], bind="scales")
+    zoom = alt.selection_interval(name="zoom", encodings=["x"], bind="scales", zoom=ZOOM_ON)
     shown = alt.when(hover).then(alt.value(0.35)).otherwise(alt.value(0))
-    form = {"step": ",.0f", "epoch": ".2f", "tokens": ".3~s", "time": ".1f"}[axis]
-    tips = [alt.Tooltip("x:Q", title=t(f"compare.axis.{axis}"), format=form)]
+    title, form = (t(f"charts.axis.{axis}"), FORMATS[axis]) if axis != "time" else (t("charts.seconds"), ",.0f")
+    tips = [alt.Tooltip("x:Q", title=title, format=form)]
     tips += [alt.Tooltip(f"r{slot}:Q", title=name, format=".4f") for slot, name in names.items()]
     return (
         alt.Chart(name="ruler")

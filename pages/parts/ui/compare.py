@@ -6,12 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import contest, overlay, overlay_chart, quantities, series, words
+from pages.parts import contest, overlay, overlay_chart, quantities, words
 from pages.parts.columns import Columns
 from pages.parts.dossier import Dossier, Value
 from pages.parts.escape import md, one_line
 from pages.parts.texts import t, table
-from pages.parts.ui import frame, jobs
+from pages.parts.ui import choices, frame, jobs, run_curves
 from spool.protocol.jobs import Job
 
 OFFERED = 300
@@ -151,57 +151,30 @@ def chart(curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:
         axis, shown, share, log = _choices(curves)
         by_slot = {slots[each]: columns for each, columns in curves.items()}
         rows = overlay.table(by_slot, axis, share, log)
-        unit = ""
-        if axis == "time":
-            seconds, unit = overlay_chart.time_unit(float(rows["x"].max()))
-            rows["x"] /= seconds
         labels = {slots[each]: one_line(named[each], 60) for each in curves}
-        drawn = overlay_chart.chart(rows, labels, axis, shown, log, unit)
+        drawn = overlay_chart.chart(rows, labels, axis, shown, log)
         said = ", ".join(labels.values())
-        alt = t("compare.alt_chart", number=len(curves), axis=t(f"compare.axis.{axis}"), names=said)
+        alt = t("compare.alt_chart", number=len(curves), axis=t(f"charts.axis.{axis}"), names=said)
         st.altair_chart(drawn, key="compare-chart", alt=alt)
-        st.caption(t("compare.png"))
+        st.caption(f"{t('charts.zoom')} {t('compare.png')}")
 
 
 def _choices(curves: Mapping[str, Columns]) -> tuple[str, str, float, bool]:
-    """(axis, curves shown, share that the trend averages over, logarithm)."""
-    labels, kinds = table("compare.axis"), table("compare.show")
-    axes = overlay.axes(curves.values())
-    shares = {f"{100 * share:g}": share for share in series.SMOOTHINGS}
-    usual = f"{100 * series.USUAL_SMOOTHING:g}"
-    for name, options, first in (("show", kinds, "both"), ("x", axes, "step"), ("smooth", shares, usual)):
-        _keep(name, list(options), first)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    """(axis, curves shown, share that the trend averages over, logarithm), as on Monitor; all in the address."""
+    kinds, axes = table("compare.show"), overlay.axes(curves.values())
+    choices.keep("show", list(kinds), "both")
+    choices.keep("x", axes, "step")
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.segmented_control(
-            t("compare.show_label"), list(kinds), required=True, key="compare-show", format_func=kinds.__getitem__,
-            on_change=_went, args=("show", "both"), label_visibility="collapsed",
+            t("compare.show_label"), list(kinds), required=True, key=choices.key("show"), on_change=choices.went,
+            args=("show", "both"), format_func=kinds.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         st.segmented_control(
-            t("compare.x_label"), axes, required=True, key="compare-x", format_func=labels.__getitem__,
-            on_change=_went, args=("x", "step"), label_visibility="collapsed",
+            t("charts.axis.label"), axes, required=True, key=choices.key("x"), on_change=choices.went,
+            args=("x", "step"), format_func=lambda axis: t(f"charts.axis.{axis}"), label_visibility="collapsed",
         )  # fmt: skip
-        log = st.toggle(t("compare.log"), key="log", bind="query-params")
-        st.select_slider(
-            t("compare.smoothing"), list(shares), key="compare-smooth", help=t("compare.smoothing_help"), width=230,
-            format_func=lambda name: f"{name.replace('.', t('quantities.decimal'))} %",
-            on_change=_went, args=("smooth", usual),
-        )  # fmt: skip
-    return str(STATE["compare-x"]), str(STATE["compare-show"]), shares[STATE["compare-smooth"]], bool(log)
-
-
-def _keep(name: str, options: Sequence[str], usual: str) -> None:
-    """A choice as the address names it: `bind` would put the label there, which other languages lack."""
-    asked = st.query_params.get(name)
-    now = asked if asked in options else usual
-    if STATE.get(f"compare-{name}") != now:
-        STATE[f"compare-{name}"] = now
-
-
-def _went(name: str, usual: str) -> None:
-    if STATE[f"compare-{name}"] == usual:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = STATE[f"compare-{name}"]
+        share, log, _ = run_curves.view()
+    return choices.chosen("x", axes, "step"), choices.chosen("show", list(kinds), "both"), share, log
 
 
 def take_along(curves: Mapping[str, Columns], named: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from pages.parts.escape import one_line
 from pages.parts.overlay import MOST_RUNS
 from pages.parts.shelf import Model
 from pages.parts.texts import t, table
-from pages.parts.ui import frame, jobs
+from pages.parts.ui import choices, frame, jobs
 from spool.protocol.jobs import Job
 
 STATE = st.session_state
@@ -54,12 +54,7 @@ def _narrowed(found: Sequence[Model]) -> list[Model]:
     if len(found) < SEARCH_FROM:
         return shelf.ordered(found, shelf.NEWEST)
     orders = table("models.order")
-    asked = st.query_params.get("sort")
-    STATE["models-sort"] = asked if asked in orders else shelf.NEWEST
-
-    def sorted_by() -> None:
-        st.query_params["sort"] = STATE["models-sort"]
-
+    choices.keep("sort", list(orders), shelf.NEWEST)
     known = shelf.tags(found)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         words = st.text_input(
@@ -73,10 +68,10 @@ def _narrowed(found: Sequence[Model]) -> list[Model]:
                 label_visibility="collapsed", width=260,
             )  # fmt: skip
         st.selectbox(
-            t("models.list.sort"), list(orders), key="models-sort", format_func=orders.__getitem__,
-            on_change=sorted_by, label_visibility="collapsed", width=200,
+            t("models.list.sort"), list(orders), key=choices.key("sort"), format_func=orders.__getitem__,
+            on_change=choices.went, args=("sort", shelf.NEWEST), label_visibility="collapsed", width=200,
         )  # fmt: skip
-    return shelf.ordered(shelf.search(found, words or "", wanted), STATE["models-sort"])
+    return shelf.ordered(shelf.search(found, words or "", wanted), choices.chosen("sort", list(orders), shelf.NEWEST))
 
 
 def _frame(shown: Sequence[Model]) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def _loss(home: Home, job: Job, look: Look) -> None:
             st.markdown(f"**{t('charts.loss')}**", width="content")
             with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
                 axis, shown = _axis(columns), _range()
-                share, log, apart = _view(columns)
+                share, log, apart = view(columns.repeated)
         for found in _judged(job, columns, look.sample):
             st.markdown(f"{TONES[found.tone]} {verdict.words(found)}")
         if look.sample:
@@ -174,7 +174,7 @@ def _range() -> str:
     return choices.chosen("range", RANGES, "all")
 
 
-def _view(columns: Columns) -> tuple[float, bool, bool]:
+def view(repeated: bool = False) -> tuple[float, bool, bool]:
     """(smoothing, log scale, attempts apart), behind one button."""
     with st.popover(t("charts.view"), icon=":material/tune:", width="content"):
         choices.keep("smooth", list(SHARES), USUAL_SHARE)
@@ -184,7 +184,7 @@ def _view(columns: Columns) -> tuple[float, bool, bool]:
             format_func=lambda name: quantities.share(SHARES[name]) if SHARES[name] else t("charts.smoothing.none"),
         )  # fmt: skip
         log = st.toggle(t("charts.log.label"), key="log", bind="query-params", help=t("charts.log.help"))
-        apart = columns.repeated and st.toggle(
+        apart = repeated and st.toggle(
             t("charts.apart.label"), key="attempts", bind="query-params", help=t("charts.apart.help")
         )
     return SHARES[choices.chosen("smooth", list(SHARES), USUAL_SHARE)], log, bool(apart)
