@@ -105,6 +105,21 @@ def test_what_has_not_changed_is_not_read_again(home: Home, monkeypatch: pytest.
     assert read == [ids["running"]]
 
 
+def test_a_look_that_saw_nothing_new_is_the_same_look(home: Home) -> None:
+    end(home, accept(home, State.QUEUED), State.CANCELLED)
+    accept(home, State.QUEUED)
+    reject(home)
+    for path in home.root.rglob("*"):
+        os.utime(path, (time.time() - 60,) * 2)
+    seen = fresh(home)
+    first = seen.look()
+    seen.stale()
+    assert seen.look() is first
+    accept(home, State.QUEUED)
+    seen.stale()
+    assert seen.look().number == first.number + 1
+
+
 def test_a_look_is_shared_for_as_long_as_it_costs_little(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, looks = Clock(), []
     seen = Roster(home, clock)
@@ -119,8 +134,10 @@ def test_a_look_is_shared_for_as_long_as_it_costs_little(home: Home, monkeypatch
     first = seen.look()
     clock.now += 0.15
     assert seen.look() is first
+    assert len(looks) == 1
     clock.now += 0.1
-    assert seen.look() is not first
+    seen.look()
+    assert len(looks) == 2
     monkeypatch.setattr(roster, "SHARE", 1e-9)
     seen.stale()
     seen.look()
@@ -144,6 +161,7 @@ def test_who_asks_while_another_looks_gets_the_last_look(home: Home, monkeypatch
         return real(self)
 
     monkeypatch.setattr(Roster, "_placed", slow)
+    accept(home, State.DONE)
     seen.stale()
     other = threading.Thread(target=seen.look)
     other.start()

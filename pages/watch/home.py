@@ -19,14 +19,9 @@ NEXT, NEWS = 5, 8
 """So many rows of each list; the rest is on Queue."""
 
 
-def person() -> str | None:
-    """Who is signed in, where sign-in is set up."""
-    return str(st.user.get("email") or "") or None if st.user.get("is_logged_in") else None
-
-
 def since() -> str:
     """The end of the last visit (ISO 8601); the same for as long as this one lasts."""
-    who = person()
+    who = frame.user()
     found = seen.since(frame.home(), who, time.time())
     return str(st.session_state.setdefault(SINCE, iso(found)) if who else iso(found))
 
@@ -51,7 +46,7 @@ def line(job: Job, when: str, below: str = "") -> None:
             st.caption(when, width="content")
         if below:
             with st.container(horizontal=True, gap="small", wrap=False):
-                st.container(width=jobs.STATE_PX)
+                st.space(jobs.STATE_PX)
                 st.caption(below)
 
 
@@ -99,7 +94,7 @@ def news(every: Board) -> None:
         if (job.ended_at or "") < after:
             break
         fresh.append(job)
-    known = person() is not None
+    known = frame.user() is not None
     says = t("home.since", at=expected.hour(quantities.moment(after), now, frame.zone())) if known else t("home.day")
     heading(says, len(fresh), frame.QUEUE, t("home.everything") if len(every.ended) > len(fresh) else "")
     if not fresh:

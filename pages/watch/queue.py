@@ -44,7 +44,7 @@ def filters(every: Board) -> Wish:
             placeholder=t("queue.search"),
             icon=":material/search:",
             label_visibility="collapsed",
-            width=330,
+            width=300,
             max_chars=120,
         )
         if STATE not in st.session_state:
@@ -58,7 +58,7 @@ def filters(every: Board) -> Wish:
             format_func=lambda name: look_of(name).label,
             placeholder=t("queue.every_state"),
             label_visibility="collapsed",
-            width=230,
+            width=210,
         )
         if states != st.query_params.get_all("state"):
             st.query_params["state"] = states
@@ -71,20 +71,20 @@ def filters(every: Board) -> Wish:
                 bind="query-params",
                 placeholder=t("queue.everybody"),
                 label_visibility="collapsed",
-                width=230,
+                width=210,
             )
+        st.space("stretch")
+        jobs.queue_menu(alive.look(frame.home()))
     return Wish((words or "")[:120], tuple(people), tuple(state for state in states if state in STATES))
 
 
-def head(title: str, count: int, picked: Picked, chosen: Sequence[Job], orders: Sequence[str], queue: bool) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+def head(title: str, count: int, picked: Picked, chosen: Sequence[Job], orders: Sequence[str]) -> None:
+    """The section's name, and what can be done with the selection; on the left, as a table's own tools hover right."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         says = f"{title} · {quantities.count(count)}" if count else title
         st.subheader(says, anchor=False, width="content")
-        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
-            if chosen:
-                queue_tables.toolbar(picked, chosen, orders)
-            if queue:
-                jobs.queue_menu(alive.look(frame.home()))
+        if chosen:
+            queue_tables.toolbar(picked, chosen, orders)
 
 
 def pager(found: Sequence[Job], name: str) -> int:
@@ -106,7 +106,7 @@ def waiting(every: Board, wish: Wish, view: View) -> None:
     picked = Picked("waiting", (wish, number))
     listed = picked.freeze(board.page(found, number)[0], every.by_id)
     with above:
-        head(t("queue.waiting"), len(found), picked, picked.jobs(listed), queue_tables.BULK, queue=True)
+        head(t("queue.waiting"), len(found), picked, picked.jobs(listed), queue_tables.BULK)
         if listed:
             queue_tables.waiting_table(picked, listed, view, remember)
         elif pool:
@@ -126,7 +126,7 @@ def ended(every: Board, wish: Wish, view: View) -> None:
     picked = Picked("ended", (wish, number))
     listed = picked.freeze(board.page(found, number)[0], every.by_id)
     with above:
-        head(t("queue.finished"), len(found), picked, picked.jobs(listed), queue_tables.BULK_ENDED, queue=False)
+        head(t("queue.finished"), len(found), picked, picked.jobs(listed), queue_tables.BULK_ENDED)
         if listed:
             queue_tables.ended_table(picked, listed, view, remember)
         else:

@@ -6,6 +6,7 @@ changes. Many threads may ask: one of them looks, the others get what it saw.
 """
 
 import heapq
+import operator
 import os
 import threading
 import time
@@ -50,7 +51,10 @@ class _Known:
 
 @dataclass
 class Look:
-    """What one look saw; `jobs` oldest first, `left_out` counts ended jobs beyond KEPT."""
+    """What one look saw; `jobs` oldest first, `left_out` counts ended jobs beyond KEPT.
+
+    While nothing changes it is the same object with the same `number`: what was made of it can be kept.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     by_id: dict[str, Job] = field(default_factory=dict)
@@ -122,7 +126,10 @@ class Roster:
         jobs |= self._rejected()
         jobs |= {job_id: each.job for job_id, each in known.items()}
         ordered = sorted(jobs.values(), key=lambda job: (job.submitted_at or "", job.id))
-        return Look(ordered, jobs, left_out, self._last.number + 1)
+        last = self._last
+        if last.number and len(ordered) == len(last.jobs) and all(map(operator.is_, ordered, last.jobs)):
+            return last
+        return Look(ordered, jobs, left_out, last.number + 1)
 
     def _dropped(self) -> dict[str, Path]:
         found: dict[str, Path] = {}

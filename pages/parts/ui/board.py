@@ -13,6 +13,9 @@ from spool.protocol import dropbox, notes
 from spool.protocol.dropbox import Order
 from spool.protocol.home import Home
 
+AS_OF_S = 3
+"""Expected times are told as of at most so many seconds ago."""
+
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _board(root: str, number: int) -> Board:
@@ -25,13 +28,14 @@ def look() -> Board:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _spans(root: str, number: int) -> dict[str, Span]:
+def _spans(root: str, number: int, moment: int) -> dict[str, Span]:
     return queue.spans(Home.at(root), frame.roster().look().jobs, frame.now())
 
 
 def spans() -> Mapping[str, Span]:
     """When each job that runs or waits is expected to start and to end."""
-    return _spans(str(frame.home().root), frame.roster().look().number)
+    now = int(frame.now().timestamp()) // AS_OF_S
+    return _spans(str(frame.home().root), frame.roster().look().number, now)
 
 
 def pending() -> dict[str, Order]:
