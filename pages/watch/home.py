@@ -46,7 +46,7 @@ def line(job: Job, when: str, below: str = "") -> None:
             st.caption(when, width="content")
         if below:
             with st.container(horizontal=True, gap="small", wrap=False):
-                st.space(jobs.STATE_PX)
+                st.space(jobs.STATE_PX + 7)  # a link stands that far in
                 st.caption(below)
 
 

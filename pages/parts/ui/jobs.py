@@ -19,7 +19,7 @@ from spool.protocol.jobs import Job
 CANCEL, HOLD, RELEASE, TOP, UP, DOWN, PRIORITY = "cancel", "hold", "release", "top", "up", "down", "priority"
 RETRY, SUGGESTED = "retry", "suggested"
 
-STATE_PX = 116
+STATE_PX = 124
 NAMED = 6
 """So many jobs are named in a question about several."""
 
@@ -176,7 +176,8 @@ def _buttons(order: str, jobs: Sequence[Job], then: Callable[[], None]) -> None:
 
     with st.container(horizontal=True, horizontal_alignment="right"):
         back = st.button(t("jobs.ask.back"), key="ask-back")
-        if st.button(t(f"jobs.order.{order}"), type="primary", key="ask-yes", on_click=confirmed) or back:
+        yes = t("jobs.yes.cancel", count=len(jobs)) if order == CANCEL else t(f"jobs.order.{order}")
+        if st.button(yes, type="primary", key="ask-yes", on_click=confirmed) or back:
             st.rerun()
 
 

@@ -75,7 +75,7 @@ def toolbar(picked: Picked, chosen: Sequence[Job], orders: Sequence[str]) -> Non
         meant = [job for job in chosen if order in jobs.orders_for(job)]
         quiet = not jobs.asks(order, meant)
         pressed = st.button(
-            t(f"jobs.order.{order}") if order in BULK_ENDED or order == jobs.CANCEL else "",
+            t(f"jobs.short.{order}"),
             key=f"{picked.name}-do-{order}",
             icon=jobs.ICONS[order],
             type="tertiary",
@@ -165,7 +165,7 @@ def ended_table(picked: Picked, listed: Sequence[Job], view: View, opens: Callab
                 t("queue.column.loss"), format="%.3f", width=60, help=t("queue.column.loss_help")
             ),
             "note": config.TextColumn(t("queue.column.why"), width=180),
-            "what": config.TextColumn(t("queue.column.what"), width=140),
+            "what": config.TextColumn(t("queue.column.what"), width=130),
             "who": config.TextColumn(t("queue.column.who"), width=66),
         },
     )
@@ -204,7 +204,7 @@ def _draw(
 def _states(names: Sequence[str]) -> Any:
     looks = [STATES[name] for name in names]
     return st.column_config.MultiselectColumn(
-        t("queue.column.state"), options=[look.label for look in looks], color=[look.color for look in looks], width=104
+        t("queue.column.state"), options=[look.label for look in looks], color=[look.color for look in looks], width=118
     )
 
 
