@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_pages_app import World, said, visit, world  # noqa: F401
+from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
 from pages.parts.ui import train_beside
 from spool.data import inspect
@@ -82,7 +82,7 @@ def test_the_first_outcome_fills_the_form_with_reasons(here: World) -> None:
     assert spec(app) == {"schema": 1, "model": "gemma-3-270m", "dataset": EXAMPLE, "lora": {"alpha": 32}}
     assert app.number_input(key="train/train/epochs").value == 3
     assert "3 epochs: 304 rows give 114 steps." in plain(app)
-    assert "Nothing was found" in plain(app)
+    assert "No findings" in plain(app)
     assert "320 rows · about 16,000 tokens · longest row 90" in plain(app)
 
 
@@ -374,25 +374,45 @@ def test_what_is_typed_takes_the_place_of_what_no_input_could_show(here: World) 
     assert not app.button(key="start").disabled
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
+def test_a_text_that_is_no_spec_says_where_it_breaks_off(here: World) -> None:
+    app = visit("train")
+    before = spec(app)
+    for text, says in (
         ('{"schema": 1,\n "model": }', "line 2, column 11"),
         ("[1]", "a job spec is a JSON object"),
         ('{"a": 1, "a": 2}', "more than once"),
         ("", "the file is empty"),
         ("{" * 40, "nested deeper"),
-    ],
-)
-def test_a_text_that_is_no_spec_says_where_it_breaks_off(text: str, says: str, here: World) -> None:
-    app = visit("train")
-    before = spec(app)
-    bring(app, text)
-    (wrong,) = app.session_state["train-import-wrong"]
-    assert says in wrong
-    assert spec(app.run()) == before
+    ):
+        bring(app, text)
+        (wrong,) = app.session_state["train-import-wrong"]
+        assert says in wrong
+        assert spec(app) == before
     button(app, "Import").click().run()
     assert not app.error, "what was wrong with another text is not said of the next"
+
+
+def test_nothing_that_people_wrote_is_rendered(here: World) -> None:
+    given = {"schema": 1, "model": NASTY, "dataset": NASTY, "name": NASTY[:110], NASTY: NASTY, "lora": {"rank": NASTY}}
+    app = bring(visit("train"), json.dumps(given))
+    assert json.loads(app.code[0].value) == given
+    text = said(app)
+    for raw in ("<img", "[x](", "![](", "**b**", "$x$", ":material/home:"):
+        assert raw not in text.replace(r"\<img", "").replace(r"\[x\]", "")
+    button(app, "Leave them out").click().run()
+    assert not app.exception
+    start(app)
+    assert not app.exception
+
+
+def test_it_speaks_german_too(here: World) -> None:
+    app = visit("train", lang="de", preset="faq")
+    text = plain(app)
+    assert "Aus unserer FAQ antworten." in text
+    assert "7 Epochen: 304 Zeilen ergeben 266 Schritte." in text
+    assert "Passt auf diese Maschine. Startbereit." in text
+    sent = visit("train", lang="de", form=here.job(State.QUEUED))
+    assert "Er steht in der Warteschlange und beginnt von selbst." in plain(sent)
 
 
 # ---- one submission, whatever one clicks
@@ -508,11 +528,13 @@ def test_it_says_where_the_job_stands_and_when_it_is_expected(here: World) -> No
     assert "2 jobs go before it." in text
 
 
-@pytest.mark.parametrize("state", ["held", "done", "failed", "cancelled", "running", "checking"])
-def test_it_follows_the_job_through_each_state(state: str, here: World) -> None:
-    error = {"code": "x", "message": "no memory.", "hint": "Less."} if state == "failed" else None
-    job_id = here.job(State(state), steps=20, error=error)
-    app = visit("train", form=job_id)
-    assert not app.exception
-    assert not app.code
-    assert "support tickets" in plain(app)
+def test_it_follows_the_job_through_each_state(here: World) -> None:
+    error = {"code": "x", "message": "no memory.", "hint": "Less."}
+    app = visit("train")
+    for state in ("held", "done", "failed", "cancelled", "running", "checking"):
+        app.query_params["form"] = here.job(State(state), steps=20, error=error if state == "failed" else None)
+        app.run()
+        assert not app.exception
+        assert not app.code
+        assert "support tickets" in plain(app)
+    assert "Its data is checked first" in plain(app)

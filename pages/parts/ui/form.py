@@ -107,7 +107,7 @@ def _changed(field: Field, prefix: str) -> None:
     key = prefix + field.pointer
     base = base_in_words(field, STATE[_bases(prefix)].get(key))
     with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):
-        st.caption(f":blue[:material/edit: {t('train.changed')}]", width="content")
+        st.markdown(f":small[:blue[:material/edit: {t('train.changed')}]]", width="content")
         st.button(
             t("train.back_to", value=md(base, 40)),
             key=f"{key}-reset",
@@ -220,7 +220,7 @@ def _pairs(field: Field, key: str) -> None:
     example = "duplicate = 0.2\nsecret = 0" if shares else t("train.placeholder.pairs")
     text = st.text_area(field.label, placeholder=example, height=80, **_common(field, key))
     if isinstance(entries.said(field, text), str):
-        st.caption(f":red[:material/error: {t('train.not_shares' if shares else 'train.not_pairs')}]")
+        st.markdown(f":small[:red[:material/error: {t('train.not_shares' if shares else 'train.not_pairs')}]]")
 
 
 def _group(field: Field, key: str) -> None:

@@ -146,7 +146,7 @@ def _say(color: str, icon: str, text: str) -> None:
 def _spec(made: Draft) -> None:
     """The spec, to copy, to take along and to bring."""
     with st.expander(t("train.spec"), icon=":material/data_object:", expanded=True):
-        st.code(made.text, language="json", wrap_lines=True)
+        st.code(made.text, language=None, wrap_lines=True)  # the colours of code are too pale to be read by all
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.download_button(
                 t("train.download"),

@@ -47,7 +47,7 @@ def model() -> None:
     if kind:
         st.caption(md(kind, 120))
     elif not names:
-        st.caption(f":orange[:material/deployed_code: {t('train.no_model')}]")
+        st.markdown(f":small[:orange[:material/deployed_code:] {t('train.no_model')}]")
     elif typed:
         st.caption(f":material/cloud_download: {t('train.model_away')}")
 
@@ -73,7 +73,7 @@ def data(seen: Figures) -> None:
     if not seen.complete:
         _watch(seen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(verdict(seen), width="content")
+        st.markdown(f":small[{verdict(seen)}]", width="content")
         if seen.state == "none":
             frame.link(frame.DATA, t("train.upload"), icon=":material/upload:")
         elif typed in names:

@@ -107,8 +107,8 @@ def _place(job: Job, everything: list[Job], found: dict[str, Span]) -> str:
 
 
 def _times(job: Job, span: Span | None) -> list[str]:
-    if span is None:
-        return []
+    if span is None or not (span.start or span.end):
+        return [f":material/schedule: {t('train.sent.unknown')}"]
     said = []
     if span.start and job.state != "running":
         said.append(f":material/schedule: {t('train.sent.starts', time=_clock(span.start))}")

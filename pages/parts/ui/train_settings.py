@@ -42,7 +42,7 @@ def rest(chosen: Mapping[str, Choice]) -> None:
                 words.group(group), icon=icon, key=f"train-fold-{group}"
             ):  # another label would fold it up
                 if changed:
-                    st.caption(f":blue[:material/edit: {t('train.changed_in', count=changed)}]")
+                    st.markdown(f":small[:blue[:material/edit: {t('train.changed_in', count=changed)}]]")
                 _group(group, members, chosen)
 
 
