@@ -228,23 +228,27 @@ def strip_table(columns: Columns, axis: str = "step", shown: str = "all", points
     count = min(points, rows.size)
     begins = np.arange(count) * rows.size // count
     ends = np.append(begins[1:], rows.size)
-    made = {"x": x[ends - 1].astype("f4"), "step": columns.at("step", rows[ends - 1]).astype("i4")}
+    last = rows[ends - 1]
+    made = {"x": x[ends - 1].astype("f4"), "step": columns.at("step", last).astype("i4")}
+    in_order = bool(columns.live.all()) and bool((np.diff(rows) > 0).all())
     for name in fields:
-        made[name] = _reduce(columns.at(name, rows), begins, ends, STRIP[name]).astype("f4")
+        if STRIP[name] == "last":
+            made[name] = columns.at(name, last).astype("f4")
+        elif in_order:  # spans of the file as it lies there; what stands between has no such number
+            values = columns.columns[name][rows[0] : rows[-1] + 1]
+            made[name] = _reduce(values, rows[begins] - rows[0], STRIP[name])
+        else:
+            made[name] = _reduce(columns.at(name, rows), begins, STRIP[name])
     return pd.DataFrame(made)
 
 
-def _reduce(values: Numbers, begins: Rows, ends: Rows, how: str) -> Numbers:
-    """One number a span, NaN where it has none."""
-    if not begins.size:
-        return np.zeros(0)
-    if how == "last":
-        return values[ends - 1]
+def _reduce(values: Numbers, begins: Rows, how: str) -> Numbers:
+    """The mean or the highest number of each span, NaN where it has none."""
     known = np.isfinite(values)
-    counts = np.add.reduceat(known.astype("f8"), begins)
+    counts = np.add.reduceat(known, begins, dtype="f8")
     if how == "max":
-        highest: Numbers = np.maximum.reduceat(np.where(known, values, -np.inf), begins)
-        return np.where(counts > 0, highest, np.nan)
-    with np.errstate(invalid="ignore"):
-        mean: Numbers = np.add.reduceat(np.where(known, values, 0.0), begins) / np.where(counts > 0, counts, np.nan)
-    return mean
+        made = np.maximum.reduceat(np.where(known, values, -np.inf), begins)
+    else:
+        made = np.add.reduceat(np.where(known, values, 0), begins, dtype="f8") / np.maximum(counts, 1)
+    found: Numbers = np.where(counts > 0, made, np.nan).astype("f4")
+    return found
