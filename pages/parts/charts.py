@@ -170,7 +170,7 @@ def _panel(name: str, axis: str, total_steps: int | None, tips: list[dict[str, A
             {
                 "transform": [{"filter": f"isValid(datum.{name})"}],
                 "mark": area,
-                "encoding": {"y": {"field": name, "type": "quantitative", "title": None, "axis": quiet}},
+                "encoding": {"y": {"field": name, "type": "quantitative", "title": None, "stack": None, "axis": quiet}},
             },
             {
                 "name": f"ruler_{name}",
@@ -194,8 +194,10 @@ def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
         return drawn.transform_calculate(series=f"{alerts} ? 'alert' : datum.mark == 2 ? 'evaluation' : 'quiet'")
 
     rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True)
-    names = marked("mark_words", "datum.mark > 0").mark_text(
-        align="left", baseline="top", dx=5, dy=2, fontSize=11, clip=True
+    words_at = {"align": "left", "baseline": "top", "dx": 5, "dy": 2, "fontSize": 11, "clip": True}
+    names = marked("mark_words", "datum.mark > 0 && !datum.side").mark_text(**words_at)
+    before = marked("mark_words_before", "datum.mark > 0 && datum.side").mark_text(
+        **(words_at | {"align": "right", "dx": -5})
     )
     points = marked("mark_checkpoints", "datum.mark == 0").mark_point(
         shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
@@ -203,6 +205,7 @@ def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
     return [
         rules.encode(x=x, color=_color(legend), tooltip=tips),
         names.encode(x=x, y=alt.value(0), text="word:N", color=_color(legend)),
+        before.encode(x=x, y=alt.value(0), text="word:N", color=_color(legend)),
         points.encode(x=x, y=alt.value("height"), color=_color(legend), tooltip=tips),
     ]
 

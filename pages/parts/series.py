@@ -24,6 +24,9 @@ USUAL_SMOOTHING = 0.025
 SMOOTHED_FROM = 20
 """Shorter curves are shown as they are: an average of a few points hides more than it shows."""
 
+SIDE = 0.85
+"""Beyond this share of the axis a word would run out of the chart."""
+
 LONGEST_GAP_S = 120.0
 """Between two rows; what is more is no training but a stop, an evaluation or a night."""
 
@@ -132,10 +135,10 @@ def loss_table(
     marks: Sequence[tuple[int, int, int]] = (),
     points: int = MAX_POINTS,
 ) -> pd.DataFrame:
-    """x, step, loss, trend, eval_loss, mark, which: what the loss chart draws, by x.
+    """x, step, loss, trend, eval_loss, mark, which, side: what the loss chart draws, by x.
 
     It is one table, because a chart of one table keeps its view while the rows change. `mark` is what a row marks, -1
-    for nothing; an evaluation stands in the row of its step.
+    for nothing, and `side` 1 where its word stands before it; an evaluation stands in the row of its step.
 
     Args:
         shown: one of RANGES: the last part of the run.
@@ -160,6 +163,8 @@ def loss_table(
     alone = seen[~beside]
     noted = [(mark, at, which, x_at) for (mark, at, which), x_at in zip(marks, _places(marks, step, x), strict=True)]
     noted = [each for each in noted if each[3] >= since]
+    end = (axis == "step" and columns.latest("total_steps")) or max(ends, default=0.0)
+    late = [each[3] > since + SIDE * (end - since) for each in noted]
     rest = alone.size + len(noted)
     nothing = np.full(rest, np.nan)
     made = {
@@ -170,6 +175,7 @@ def loss_table(
         "eval_loss": (np.r_[evals, columns.at("eval_loss", tested[alone]), np.full(len(noted), np.nan)], "f4"),
         "mark": (np.r_[np.full(kept.size + alone.size, -1), [each[0] for each in noted]], "i1"),
         "which": (np.r_[np.zeros(kept.size + alone.size), [each[2] for each in noted]], "i2"),
+        "side": (np.r_[np.zeros(kept.size + alone.size), late], "i1"),
     }
     order = np.argsort(made["x"][0], kind="stable")
     return pd.DataFrame({name: values[order].astype(kind) for name, (values, kind) in made.items()})
