@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.mark.training
 def test_from_a_csv_with_problems_to_a_chat_and_a_download(
     chromium: Browser,
-    serve: Serve,
+    serve: Serve,  # noqa: F811
     home: Home,
     daemon: Runner,
     tiny_gemma: Path,

@@ -1,7 +1,7 @@
 """Which rows of a dataset a job of kind generate asks: runs/ID/prompts.json, each with the answer that the row holds.
 
-Of the dataset that the job's own training learned from, rows are asked that were kept for evaluation: what was learned by
-heart shows nothing.
+Of the dataset that the job's own training learned from, rows are asked that were kept for evaluation: what was
+learned by heart shows nothing.
 """
 
 import random
@@ -84,9 +84,7 @@ def _chosen(spec: GenerateSpec, run: Run, places: Places, encoder: Encoder, say:
     return questions
 
 
-def _rows_of_own_training(
-    spec: GenerateSpec, run: Run, places: Places, encoder: Encoder, say: Say
-) -> Prepared | None:
+def _rows_of_own_training(spec: GenerateSpec, run: Run, places: Places, encoder: Encoder, say: Say) -> Prepared | None:
     """The rows of the job's training where it learned from this dataset: as it left them, else made once more."""
     if spec.job is None:
         return None

@@ -131,9 +131,9 @@ def differing(dossiers: Sequence[Dossier], named: Mapping[str, str]) -> None:
         height="content" if len(rows) <= 14 else 560,
         alt=t("compare.alt_differing"),
         column_config={
-            "part": config.TextColumn(t("compare.section"), width=110),
-            "field": config.TextColumn(t("compare.field"), width=220, pinned=True),
-            **{f"r{at}": config.TextColumn(named[each.job.id]) for at, each in enumerate(ranked)},
+            "part": config.TextColumn(t("compare.section"), width=100),
+            "field": config.TextColumn(t("compare.field"), width=170, pinned=True),
+            **{f"r{at}": config.TextColumn(named[each.job.id], width=145) for at, each in enumerate(ranked)},
         },
     )
 

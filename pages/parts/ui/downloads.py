@@ -7,8 +7,11 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import bundle, quantities, shelf
+from pages.parts.escape import md
 from pages.parts.texts import t
-from pages.parts.ui import jobs
+from pages.parts.ui import frame, jobs
+from spool.protocol import removed
+from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 
 
@@ -37,3 +40,13 @@ def offer(job: Job, export: shelf.Export, primary: bool = False) -> None:
 def kind_name(kind: str) -> str:
     """What an export is called: adapter, merged ..."""
     return t(f"models.kind.{kind}")
+
+
+def gone(home: Home, job: Job) -> str:
+    """Why there is nothing to take along: who had it removed and when, or that nobody asked for that. Markdown."""
+    found = removed.read(home.run(job.id))
+    if found is None:
+        return t("models.removed.lost")
+    who = t("models.removed.by", who=md(found.by, 60)) if found.by else ""
+    when, size = quantities.clock(found.at, frame.zone()), quantities.size(found.size_bytes)
+    return t("models.removed.says", when=when, who=who, size=size)

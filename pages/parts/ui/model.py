@@ -55,7 +55,10 @@ def _head(found: Dossier, usable: bool) -> None:
             st.subheader(md(jobs.short_name(job), 80), anchor=False)
             who = t("models.by", who=md(job.submitted_by, 60)) if job.submitted_by else ""
             when = quantities.clock(job.ended_at, frame.zone())
-            st.caption(" ".join([" · ".join(part for part in (who, when) if part), tags]))
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.caption(" · ".join(part for part in (who, when) if part), width="content")
+                if tags:
+                    st.markdown(tags, width="content")
         with st.container(horizontal=True, width="content", gap="xsmall"):
             if usable:
                 address = {"with": job.id}

@@ -9,7 +9,7 @@ from pages.parts import alive, lineage, quantities, shelf
 from pages.parts.dossier import Dossier
 from pages.parts.escape import md
 from pages.parts.texts import t
-from pages.parts.ui import frame, jobs
+from pages.parts.ui import downloads, frame, jobs
 from spool.protocol import notes, removed
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
@@ -22,14 +22,11 @@ def standing(home: Home, found: Dossier, usable: bool) -> None:
     """Says so where the files are gone, or are about to go."""
     job_id = found.job.id
     if found.removed and not usable:
-        gone = found.removed
-        who = t("models.removed.by", who=md(gone.by, 60)) if gone.by else ""
-        when, size = quantities.clock(gone.at, frame.zone()), quantities.size(gone.size_bytes)
-        st.info(t("models.removed.says", when=when, who=who, size=size), icon=":material/delete:")
+        st.info(downloads.gone(home, found.job), icon=":material/delete:")
     elif removed.order(home, job_id).exists():
         waiting(job_id)
     elif not usable:
-        st.warning(t("models.removed.lost"), icon=":material/warning:")
+        st.warning(downloads.gone(home, found.job), icon=":material/warning:")
 
 
 @st.fragment(run_every="2s")

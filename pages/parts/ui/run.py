@@ -1,15 +1,14 @@
 """The top of one run's page: head, how it ended, what can be taken along, and how far it is."""
 
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from pages.parts import bundle, quantities, shelf, tail
+from pages.parts import quantities, shelf, tail
 from pages.parts.curves import Look
 from pages.parts.escape import md, one_line
 from pages.parts.texts import t
-from pages.parts.ui import frame, jobs, run_data, run_failure
+from pages.parts.ui import downloads, frame, jobs, run_data, run_failure
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job, iso
 
@@ -100,35 +99,16 @@ def _result(home: Home, job: Job) -> None:
     result = job.result or {}
     exports = shelf.exports(home, job)
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        said = t("monitor.result.loss", loss=quantities.loss(result.get("final_loss")))
+        loss = quantities.loss(result.get("final_loss"))
+        said = t("monitor.result.loss", loss=loss) if exports else t("monitor.result.finished", loss=loss)
         if result.get("eval_loss") is not None:
             said += t("monitor.result.eval", loss=quantities.loss(result["eval_loss"]))
         st.markdown(f":green[:material/check_circle:] {said}.", width="content")
         with st.container(horizontal=True, width="content"):
             for export in exports:
-                download(job, export, primary=export.kind == "adapter")
+                downloads.offer(job, export, primary=export.kind == "adapter")
         if not exports:
-            st.caption(f":material/warning: {t('monitor.result.gone')}", width="content")
-
-
-def download(job: Job, export: shelf.Export, primary: bool = False) -> None:
-    """A button that zips on click; what is too large for the browser is named by its folder instead."""
-    size = quantities.size(export.size_bytes)
-    if export.size_bytes > bundle.LARGEST_BYTES:
-        st.caption(t("monitor.result.on_server", kind=export.kind, size=size))
-        st.code(str(export.folder), language=None)
-        return
-    name = bundle.file_name(jobs.short_name(job), job.id, export.kind)
-    st.download_button(
-        t("monitor.result.download", kind=export.kind, size=size),
-        partial(bundle.zipped, export.folder, name.removesuffix(".zip")),
-        file_name=name,
-        mime="application/zip",
-        icon=":material/download:",
-        type="primary" if primary else "secondary",
-        on_click="ignore",
-        key=f"download-{export.kind}-{job.id}",
-    )
+            st.caption(f":material/delete: {downloads.gone(home, job)}", width="content")
 
 
 def progress(job: Job) -> None:
