@@ -276,3 +276,6 @@ def test_files_that_went_by_themselves_are_no_error(world: World) -> None:
     )
     assert removed.read(run) == Removed("2026-11-22T10:00:00Z", "ann", 5_000_000, ("adapter",))
     assert "removed on 22 Nov 2026, 10:00 by ann (5 MB)" in plainly(visit("models", model=job_id))
+    monitor = visit("monitor", job=job_id)
+    assert "removed on 22 Nov 2026, 10:00 by ann (5 MB)" in plainly(monitor)
+    assert not monitor.download_button

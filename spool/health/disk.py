@@ -108,7 +108,7 @@ def _room(home: Home, disk: Disk) -> Finding:
         "checkpoints": f"Delete checkpoints of ended jobs ({home.runs}/*/checkpoints)",
         "models": f"Delete models that nobody uses ({home.models})",
         "datasets": "Forget datasets that nobody uses (Data page)",
-        "exports": f"Move exports elsewhere ({home.runs}/*/exports)",
+        "exports": "Delete models that nobody needs (on the Models page, or `finetuner delete ID --yes`)",
         "hub": f"Delete {home.cache}/hub: it is fetched again when needed",
     }
     largest = next((name for name in disk.uses if name in cures), "checkpoints")
