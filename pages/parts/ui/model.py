@@ -164,7 +164,7 @@ def _files(job: Job, exports: Sequence[shelf.Export]) -> None:
             },
         )
         st.caption(t("models.files.verify"))
-        st.code(f"finetuner verify {exports[0].folder}", language=None)
+        st.code(f"sha256sum {exports[0].folder}/*", language=None)
 
 
 def manifest(export: shelf.Export) -> list[tuple[str, str, str]]:
