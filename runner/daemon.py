@@ -28,7 +28,7 @@ from runner.reserve import Reserve
 from runner.retention import Retention
 from runner.room import Room
 from runner.schedule import Schedule
-from runner.stall import Orphan, Vigil
+from runner.stall import Orphan, Vigil, Watched
 from runner.submitters import Submitters
 from runner.watch import Wake, Watch
 from spool.health.gpu import Gpu
@@ -106,6 +106,8 @@ class Daemon:
         self.running: Running | None = None
         self.orphan: Vigil | None = None
         """Watches the trainer that an earlier runner left behind."""
+        self.orphan_guest: Guest | None = None
+        """Of a session that an earlier runner left behind."""
         self.stopping = False
         self.halted: dict[str, str] | None = None
         self.waiting_for: str | None = None
@@ -209,7 +211,7 @@ class Daemon:
         if not self._reconciled:
             for token in self.tokens.list(State.RUNNING):
                 conclude.attempt(self.home, token, Ending(stalled=self.orphan.why if self.orphan else None))
-            self._reconciled, self.orphan = True, None
+            self._reconciled, self.orphan, self.orphan_guest = True, None, None
         self.waiting_for = self.schedule.why_not()
         if not self.reserve.whole:
             self.waiting_for = "the disk is nearly full: no job starts before there is room for the reserve again"
@@ -226,9 +228,19 @@ class Daemon:
         running = self.tokens.list(State.RUNNING)
         if self.orphan is None and running:
             job_id = running[0].job_id
-            self.orphan = Vigil(self.home.run(job_id), Orphan(self.home, job_id))
+            left = Orphan(self.home, job_id)
+            self.orphan = Vigil(self.home.run(job_id), left)
+            self.orphan_guest = self._guest(job_id, left)
         if self.orphan:
             self.orphan.look()
+        if self.orphan_guest:
+            self.orphan_guest.look()
+
+    def _guest(self, job_id: str, child: Watched) -> Guest | None:
+        """Only a session is a guest."""
+        if not self.schedule.is_session(job_id):
+            return None
+        return Guest(self.home.run(job_id), child, self.schedule.wants_room)
 
     def _start(self, token: Token) -> None:
         try:
@@ -237,9 +249,8 @@ class Daemon:
             return
         number = attempts.begin(self.home, token.job_id)
         child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
-        run = self.home.run(token.job_id)
-        guest = Guest(run, child, self.schedule.wants_room) if self.schedule.is_session(token.job_id) else None
-        self.running = Running(token, child, Vigil(run, child), guest)
+        vigil = Vigil(self.home.run(token.job_id), child)
+        self.running = Running(token, child, vigil, self._guest(token.job_id, child))
         log.info("started %s, attempt %d", token.job_id, number)
         self._heartbeat(now=True)
 

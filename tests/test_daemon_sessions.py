@@ -65,7 +65,7 @@ def test_a_session_starts_after_what_was_submitted_later(home: Home, make_runner
     runner = make_runner(home, STUB)
     for job_id in trained:
         runner.wait(job_id, "done")
-    runner.wait(talking, "running")
+    wait_for(lambda: runner.job(talking).started_at)
     started = [runner.job(job_id).started_at or "" for job_id in [*trained, talking]]
     assert started == sorted(started)
 
@@ -124,6 +124,21 @@ def test_a_session_whose_runner_and_child_were_killed_is_done_as_interrupted(
     runner.wait(talking, "done")
     assert result(home, talking)["ended_by"] == "interrupted"
     assert durable.read_json(home.run(talking).attempts / "0001.json")["outcome"] == "interrupted"
+
+
+def test_a_session_that_outlived_its_runner_makes_room_for_the_next_one(
+    home: Home, make_runner: Callable[..., Runner]
+) -> None:
+    runner = make_runner(home, STUB)
+    talking = session(home)
+    runner.wait(talking, "running")
+    runner.stop(signal.SIGKILL)
+    runner.start()
+    time.sleep(0.5)
+    assert runner.job(talking).state == "running"
+    job = train(home)
+    runner.wait(job, "done")
+    assert result(home, talking)["ended_by"] == "made_room"
 
 
 def test_a_session_that_crashes_has_failed_at_once(home: Home, stub_runner: Runner) -> None:

@@ -90,10 +90,9 @@ class TrainerProcess:
 
     def learned_prompts(self, job_id: str) -> list[str]:
         """The questions of the rows that a training learned from."""
-        from spool.data.questions import choose
-
         from spool.data import prepared
         from spool.data.judging.chat import Encoder
+        from spool.data.questions import choose
 
         data = prepared.load(self.home.run(job_id).data)
         assert data is not None

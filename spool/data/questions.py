@@ -1,7 +1,7 @@
 """Which rows of a dataset a job of kind generate asks: runs/ID/prompts.json, each with the answer that the row holds.
 
-Of the dataset that the job's own training learned from, rows are asked that were kept for evaluation: what was
-learned by heart shows nothing.
+Of the dataset that the job's own training learned from, rows are asked that were kept for evaluation: what was learned
+by heart shows nothing.
 """
 
 import random
