@@ -40,7 +40,7 @@ class Shown:
         return kind(self.page, self.address).arrived()
 
     def says(self, text: str | re.Pattern[str], timeout_ms: float = PAINT_MS) -> None:
-        expect(self.page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible(timeout=timeout_ms)
+        expect(self.page.locator("#stMain").get_by_text(text).first).to_be_visible(timeout=timeout_ms)
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name)
@@ -144,7 +144,7 @@ class Playground(Shown):
 
     def answered(self, models: int, timeout_ms: float = TRAINING_MS) -> None:
         """Each model's answer ends with how many tokens it has."""
-        told = self.page.get_by_test_id("stMain").get_by_text(re.compile(r"^\d+ tokens?\b"))
+        told = self.page.locator("#stMain").get_by_text(re.compile(r"^\d+ tokens?\b"))
         expect(told).to_have_count(models, timeout=timeout_ms)
 
 

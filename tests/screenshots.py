@@ -99,7 +99,7 @@ def settled(page: Page, address: str) -> None:
 
 def whole(page: Page, width: int) -> None:
     """Makes the window as tall as the page, which scrolls inside of it."""
-    tall = page.get_by_test_id("stMain").evaluate("main => main.scrollHeight")
+    tall = page.locator("#stMain").evaluate("main => main.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(HEIGHT, min(tall, 4000))})
     page.wait_for_timeout(SETTLE_MS // 2)
 

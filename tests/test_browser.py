@@ -173,7 +173,7 @@ def test_what_people_wrote_is_text_and_asks_for_nothing(visit: Callable[..., Vis
     paths = ["", *(page for page in PAGES if page != "home"), f"monitor?job={job_id}", f"monitor?job={failed}"]
     for path in paths:
         page = visitor.go(path)
-        main = page.get_by_test_id("stMain")
+        main = page.locator("#stMain")
         assert main.locator("img[src='x'], a[href^='javascript'], img[src*='evil'], .katex").count() == 0, path
         if path == "queue":
             expect(page.get_by_text("<img src=x onerror=alert(1)> [x](").first).to_be_visible()
@@ -192,5 +192,5 @@ def test_no_page_is_wider_than_its_window(width: int, visit: Callable[..., Visit
     visitor.page.set_viewport_size({"width": width, "height": 900})
     for path in ["", *(page for page in PAGES if page != "home"), f"monitor?job={job_id}"]:
         page = visitor.go(path)
-        inside = page.get_by_test_id("stMain").evaluate("main => [main.scrollWidth, main.clientWidth]")
+        inside = page.locator("#stMain").evaluate("main => [main.scrollWidth, main.clientWidth]")
         assert inside[0] <= inside[1], (path, inside)

@@ -163,7 +163,7 @@ def test_what_a_row_says_is_text_in_the_token_view(visit: Callable[..., Visitor]
     assert view.locator("img, script, a").count() == 0
     for tab in ("Findings", "Statistics", "Rows", "Change", "Versions"):
         open_tab(page, tab)
-        main = page.get_by_test_id("stMain")
+        main = page.locator("#stMain")
         assert main.locator("img[src='x'], a[href^='javascript'], img[src*='evil'], .katex").count() == 0, tab
     assert visitor.strangers() == []
 
@@ -190,7 +190,7 @@ def test_no_tab_is_wider_than_its_window(width: int, visit: Callable[..., Visito
     page = visitor.go("data")
     for tab in ("Findings", "What the model sees", "Statistics", "Rows", "Change", "Versions"):
         open_tab(page, tab)
-        inside = page.get_by_test_id("stMain").evaluate("main => [main.scrollWidth, main.clientWidth]")
+        inside = page.locator("#stMain").evaluate("main => [main.scrollWidth, main.clientWidth]")
         assert inside[0] <= inside[1], (tab, inside)
 
 

@@ -73,7 +73,7 @@ def chat(chromium: Browser, serve: Serve, world: World) -> None:  # noqa: F811
     wait_for(lambda: list(home.asks.glob("*.stop")))
     finish(session, base=NASTY, tuned='{"answer": 1}')
     expect(page.get_by_text("4 tokens")).to_have_count(2, timeout=SLOW_MS)
-    main = page.get_by_test_id("stMain")
+    main = page.locator("#stMain")
     assert main.locator("img[src='x'], a[href^='javascript'], img[src*='evil'], .katex").count() == 0
     expect(main).to_contain_text(NASTY[:40], timeout=SLOW_MS)
 
