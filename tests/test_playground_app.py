@@ -115,7 +115,9 @@ def test_a_chat_from_the_first_question_to_the_next(world: World) -> None:  # no
     session.start(ready=False)
     assert "Loading the model" in said(app.run())
     asks.write_row(session.run.answers, ready=True, who=session.spec.who)
+    world.runner(current_job=session.id)
     assert "Ready." in said(app.run())
+    assert "Runner is answering" in "".join(each.value for each in app.sidebar.caption)
     session.answer(whole=False, base="No idea", tuned="On its way")
     assert texts(app.run()) == ["Where is it?", "No", "On"]
     app = ask_again(world, app, session)

@@ -185,6 +185,14 @@ def fault_notice() -> None:
         st.error(f"**{md(runner.problem, 600)}**  \n{t('runner.doctor')}", icon=":material/error:")
 
 
+def _answers(job_id: str) -> bool:
+    """Whether the job that has the card answers questions and trains nothing."""
+    try:
+        return job(job_id).kind == "generate"
+    except FinetunerError:
+        return False
+
+
 @st.fragment(run_every="10s")
 def _runner_dot() -> None:
     runner = alive.look(home())
@@ -193,7 +201,10 @@ def _runner_dot() -> None:
     elif runner.halted:
         look, says = ":red[:material/error:]", t("runner.dot.halted")
     elif runner.busy_with:
-        look, says = ":blue[:material/play_circle:]", t("runner.dot.training")
+        look, says = (
+            ":blue[:material/play_circle:]",
+            t("runner.dot.answering" if _answers(runner.busy_with) else "runner.dot.training"),
+        )
     elif runner.queue in ("held", "draining"):
         look, says = ":orange[:material/pause_circle:]", t("runner.dot.held")
     elif runner.queue == "closed":
