@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.escape import md
+from pages.parts.texts import t
 from pages.parts.ui import (
     data_change,
     data_findings,
@@ -23,14 +24,7 @@ from spool.data.keeping.keep import Stored
 
 HOME = frame.home()
 STATE = st.session_state
-FINDINGS, SEES, NUMBERS, ROWS, CHANGE, VERSIONS = (
-    "Findings",
-    "What the model sees",
-    "Statistics",
-    "Rows",
-    "Change",
-    "Versions",
-)
+FINDINGS, SEES, NUMBERS, ROWS, CHANGE, VERSIONS = "findings", "sees", "statistics", "rows", "change", "versions"
 
 
 def chosen_of(name: str, newest: Stored | None) -> Chosen:
@@ -56,7 +50,7 @@ def show(chosen: Chosen) -> None:
         data_head.progress(chosen, seen)
     data_head.verdict(chosen, seen)
     if no_tokens:
-        st.caption(f":orange[:material/warning: {md(f'No tokens are counted: {no_tokens}', 300)}]")
+        st.caption(f":orange[:material/warning: {t('data.uncounted', problem=md(no_tokens, 300))}]")
     if seen.report:
         data_head.numbers(seen.report)
     data_head.differently(chosen)
@@ -69,7 +63,8 @@ def show(chosen: Chosen) -> None:
 def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> None:
     """The tabs. Only the open one is drawn, as the others cost time."""
     names = [FINDINGS, SEES, NUMBERS, ROWS] + ([CHANGE, VERSIONS] if chosen.stored else [])
-    tabs = dict(zip(names, st.tabs(names, key="view", on_change="rerun", bind="query-params"), strict=True))
+    labels = [t(f"data.tab.{name}") for name in names]
+    tabs = dict(zip(names, st.tabs(labels, key="view", on_change="rerun", bind="query-params"), strict=True))
     opened = next((name for name in names if tabs[name].open), FINDINGS)
     with tabs[opened], frame.plain_errors():
         if opened == FINDINGS:
@@ -88,14 +83,14 @@ def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> Non
             data_versions.show(chosen, versions)
 
 
-frame.title("Data", "What Gemma will learn from. Each file is judged row by row, and you see what the model will see.")
+frame.title(t("data.title"), t("data.says"))
 if says := STATE.pop("data-toast", None):
     st.toast(md(says), icon=":material/check_circle:")
 data_pick.upload(HOME)
 data_pick.hub()
 datasets = data_pick.offered(HOME)
 if not datasets:
-    st.caption("No dataset yet. A CSV with a question and an answer column is a good start.")
+    st.caption(t("data.empty"))
 else:
     left, right = st.columns([1, 3.2], gap="medium")
     with left:

@@ -13,11 +13,7 @@ import altair as alt
 import pandas as pd
 
 from pages.parts import escape, quantities
-
-FITS, CUT = "fits", "is cut"
-LEARNED, READ = "learned from", "only read"
-GREY_AT_THE_END = [LEARNED, "1", "2", "3", "4", READ]
-"""The theme's sixth colour is its grey: what is not learned from stands back."""
+from pages.parts.texts import t
 
 UNKNOWN = "und"
 """ISO 639's code for an undetermined language."""
@@ -40,7 +36,7 @@ def sample_note(sampled_rows: int | None) -> str:
     if not sampled_rows:
         return ""
     points = 100 * margin(0.5, sampled_rows)
-    return f"From the first {sampled_rows:,} rows; shares are right to within ± {points:.0f} points."
+    return t("data.chart.sample", rows=quantities.count(sampled_rows), points=f"{points:.0f}")
 
 
 def lengths(found: dict[str, Any], height: int = 220) -> alt.LayerChart:
@@ -49,9 +45,14 @@ def lengths(found: dict[str, Any], height: int = 220) -> alt.LayerChart:
     edges = found["edges"]
     bins = pd.DataFrame({"start": edges[:-1], "end": edges[1:], "rows": found["counts"]})
     bins["base"] = 0
-    bins["length"] = [f"{start:,} to {end - 1:,} {found['unit']}" for start, end in pairwise(edges)]
-    bins["series"] = [CUT if limit and start > limit else FITS for start in edges[:-1]]
-    x = alt.X("start:Q", title=found["unit"], axis=alt.Axis(grid=False, tickCount=6, format=",d"))
+    fits, cut = t("data.chart.fits"), t("data.chart.cut")
+    unit = t(f"data.chart.unit.{found['unit']}")
+    bins["length"] = [
+        t("data.chart.span", start=quantities.count(start), end=quantities.count(end - 1), unit=unit)
+        for start, end in pairwise(edges)
+    ]
+    bins["series"] = [cut if limit and start > limit else fits for start in edges[:-1]]
+    x = alt.X("start:Q", title=unit, axis=alt.Axis(grid=False, tickCount=6, format=",d"))
     bars = (
         alt.Chart(bins, name="lengths")
         .mark_bar(binSpacing=1, cornerRadiusTopLeft=2, cornerRadiusTopRight=2)
@@ -60,13 +61,16 @@ def lengths(found: dict[str, Any], height: int = 220) -> alt.LayerChart:
             x2="end:Q",
             y=alt.Y("rows:Q", title=None, axis=_quiet()),
             y2="base:Q",
-            color=_colors([FITS, CUT]),
-            tooltip=[alt.Tooltip("length:N", title="Length"), alt.Tooltip("rows:Q", title="Rows", format=",d")],
+            color=_colors([fits, cut]),
+            tooltip=[
+                alt.Tooltip("length:N", title=t("data.chart.length")),
+                alt.Tooltip("rows:Q", title=t("data.chart.rows"), format=",d"),
+            ],
         )
     )
     longest = edges[-1] if edges else 0
     marks = [(limit, "limit", [1, 0]), (suggested if _worth_it(found) else None, "suggested", [4, 3])]
-    drawn = [_mark(at, word, dash, row) for row, (at, word, dash) in enumerate(marks) if at and at <= 1.1 * longest]
+    drawn = [_mark(at, name, dash, row) for row, (at, name, dash) in enumerate(marks) if at and at <= 1.1 * longest]
     return alt.layer(bars, *drawn).properties(height=height)
 
 
@@ -80,32 +84,34 @@ def lengths_say(found: dict[str, Any], tokens: dict[str, int] | None, rows: int)
     """What the lengths ask for."""
     limit, suggested = found["limit"], found["suggested"]
     if not tokens:
-        return "Counted in characters. Choose a base model, and its own tokens are counted."
+        return t("data.advice.characters")
     over = tokens["over_limit"]
     if over and limit:
-        share = quantities.percent(over / rows) if over / rows >= 0.01 else "under 1 %"
-        advice = f"set “Longest row” to {suggested:,} on Train" if (suggested or 0) > limit else "shorten or split them"
-        return f"{over:,} rows ({share}) are longer than {limit:,} tokens and lose their end: {advice}."
-    said = f"Every row fits: half of them have at most {tokens['p50']:,} tokens, the longest {tokens['max']:,}."
+        share = quantities.percent(over / rows) if over / rows >= 0.01 else t("data.chart.under")
+        more = (suggested or 0) > limit
+        advice = t("data.advice.raise", tokens=quantities.count(suggested)) if more else t("data.advice.shorten")
+        numbers: dict[str, Any] = {"over": quantities.count(over), "limit": quantities.count(limit)}
+        return t("data.advice.longer", **numbers, share=share, advice=advice)
+    said = t("data.advice.fits", half=quantities.count(tokens["p50"]), longest=quantities.count(tokens["max"]))
     if limit and suggested < limit and _worth_it(found):
-        return f"{said} A limit of {suggested:,} would cut 1 % of them and needs less memory."
-    return f"{said} Nothing to do."
+        return t("data.advice.lower", said=said, tokens=quantities.count(suggested))
+    return t("data.advice.nothing", said=said)
 
 
 def turns(found: list[list[int]]) -> alt.LayerChart:
     """How many turns the conversations have."""
-    rows = [(f"{number} turns" if number != 1 else "1 turn", count) for number, count in found]
+    rows = [(t("data.chart.turn", count=number, number=number), count) for number, count in found]
     return _bars(rows, "turns")
 
 
 def turns_say(found: list[list[int]]) -> str:
     if len(found) == 1 and found[0][0] == 2:
-        return "Every row is one question and one answer. Nothing to do."
+        return t("data.advice.one_turn")
     longest = max(number for number, _ in found)
     usual = max(found, key=lambda each: each[1])[0]
     if longest <= 2:
-        return "A system turn stands in front of some rows. Nothing to do."
-    return f"Most rows have {usual} turns, the longest {longest}: see that the longest still end with a good answer."
+        return t("data.advice.system_turn")
+    return t("data.advice.turns", usual=usual, longest=longest)
 
 
 def languages(found: list[list[Any]], name: Callable[[str], str]) -> alt.LayerChart:
@@ -117,17 +123,17 @@ def languages_say(found: list[list[Any]], name: Callable[[str], str]) -> str:
     known = [each for each in found if each[0] != UNKNOWN]
     total = sum(rows for _, rows in known)
     if 2 * total < sum(rows for _, rows in found):
-        return "Most rows are too short, or too little like a language, to tell which one it is."
+        return t("data.advice.no_language")
     code, rows = max(known, key=lambda each: each[1])
     if rows == total:
-        which = "All rows are" if len(known) == len(found) else "All rows whose language can be told are"
-        return f"{which} in {name(code)}. Ask the model in {name(code)} too."
+        all_known = len(known) == len(found)
+        return t("data.advice.one_language" if all_known else "data.advice.one_known", language=name(code))
     if rows >= 0.8 * total:
         if (total - rows) / total < 0.01:
-            return f"Nearly all rows are in {name(code)}. Ask the model in {name(code)} too."
+            return t("data.advice.nearly", language=name(code))
         rest = quantities.percent((total - rows) / total)
-        return f"Mostly {name(code)}; the other {rest} is too little to rely on: add such rows or drop them."
-    return "Several languages: keep each above a few hundred rows, or the model will mix them."
+        return t("data.advice.mostly", language=name(code), rest=rest)
+    return t("data.advice.several")
 
 
 def labels(found: list[list[Any]]) -> alt.LayerChart:
@@ -137,13 +143,13 @@ def labels(found: list[list[Any]]) -> alt.LayerChart:
 
 def labels_say(found: list[list[Any]]) -> str:
     if len(found) == 1:
-        return "Every row has the same label: there is nothing to tell apart. Add rows with other labels."
+        return t("data.advice.one_label")
     most, least = found[0], found[-1]
     times = most[1] / max(1, least[1])
-    names = f"“{escape.one_line(most[0], 30)}” has {times:,.0f} times the rows of “{escape.one_line(least[0], 30)}”"
     if times >= LEANS_FROM:
-        return f"{names}: the model will lean to it. Balance the labels under Change, or add rows."
-    return "The labels are balanced well enough. Nothing to do."
+        names: dict[str, Any] = {"most": escape.one_line(most[0], 30), "least": escape.one_line(least[0], 30)}
+        return t("data.advice.lean", **names, times=quantities.count(times))
+    return t("data.advice.balanced")
 
 
 def duplicates(found: list[dict[str, Any]]) -> pd.DataFrame:
@@ -161,70 +167,79 @@ def duplicates(found: list[dict[str, Any]]) -> pd.DataFrame:
 def duplicates_say(found: list[dict[str, Any]]) -> str:
     most = max(each["times"] for each in found)
     if most <= 2:
-        return "Some rows stand there twice. That does little harm; Change removes them."
-    return f"One row stands there {most:,} times: the model learns it by heart. Remove duplicates under Change."
+        return t("data.advice.twice")
+    return t("data.advice.by_heart", times=quantities.count(most))
 
 
 def supervised(share: float, height: int = 84) -> alt.Chart:
     """How much of the text is learned from and how much only read, as one bar."""
-    legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="square", values=[LEARNED, READ])
-    rows = pd.DataFrame({"series": [LEARNED, READ], "share": [share, 1 - share], "order": [0, 1]})
+    learned, read = t("data.chart.learned"), t("data.chart.read")
+    grey_at_the_end = [learned, "1", "2", "3", "4", read]  # the theme's sixth colour: what is only read stands back
+    legend = alt.Legend(title=None, orient="top", direction="horizontal", symbolType="square", values=[learned, read])
+    rows = pd.DataFrame({"series": [learned, read], "share": [share, 1 - share], "order": [0, 1]})
     return (
         alt.Chart(rows, name="supervised")
         .mark_bar(size=18, cornerRadius=3)
         .encode(
             x=alt.X("share:Q", stack="normalize", title=None, axis=None),
-            color=alt.Color("series:N", scale=alt.Scale(domain=GREY_AT_THE_END), legend=legend),
+            color=alt.Color("series:N", scale=alt.Scale(domain=grey_at_the_end), legend=legend),
             order="order:Q",
-            tooltip=[alt.Tooltip("series:N", title="Tokens"), alt.Tooltip("share:Q", title="Share", format=".0%")],
+            tooltip=[
+                alt.Tooltip("series:N", title=t("data.chart.tokens")),
+                alt.Tooltip("share:Q", title=t("data.chart.share"), format=".0%"),
+            ],
         )
         .properties(height=height)
     )
 
 
 def supervised_say(share: float) -> str:
-    part = quantities.percent(share) if share >= 0.01 else "less than 1 %"
+    part = quantities.percent(share) if share >= 0.01 else t("data.chart.less")
     if share > 0.99:
-        return "The model learns from all of the text, as is right for plain text."
+        return t("data.advice.all_text")
     if share < 0.05:
-        return f"Only {part} of the tokens are answers: right for labels; else shorten the prompts."
-    return f"{part} of the tokens are answers and learned from; the model reads the rest. Nothing to do."
+        return t("data.advice.few", part=part)
+    return t("data.advice.answers", part=part)
 
 
 def _bars(rows: list[tuple[str, int]], name: str) -> alt.LayerChart:
     """Horizontal bars in the order given, each with its count; what is beyond MOST_BARS is one bar more."""
     shown, rest = rows[:MOST_BARS], rows[MOST_BARS:]
     if rest:
-        shown = [*shown, (f"{len(rest)} more", sum(count for _, count in rest))]
+        shown = [*shown, (t("data.chart.more", number=len(rest)), sum(count for _, count in rest))]
     total = sum(count for _, count in rows) or 1
     table = pd.DataFrame(shown, columns=["name", "rows"])
-    table["said"] = [f"{count:,} ({_part(count, total)})" for _, count in shown]
+    table["said"] = [f"{quantities.count(count)} ({_part(count, total)})" for _, count in shown]
     table["series"] = name
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False))
     base = alt.Chart(table, name=name).encode(y=y)
     most = max((count for _, count in shown), default=1)
     room = 1 + 0.075 * max(map(len, table["said"]))  # for the words behind the longest bar, also in a narrow card
     x = alt.X("rows:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * room]))
-    tips = [alt.Tooltip("name:N", title="What"), alt.Tooltip("rows:Q", title="Rows", format=",d")]
+    tips = [
+        alt.Tooltip("name:N", title=t("data.chart.what")),
+        alt.Tooltip("rows:Q", title=t("data.chart.rows"), format=",d"),
+    ]
     bars = base.mark_bar(size=16, cornerRadius=3).encode(x=x, color=_colors([name]), tooltip=tips)
     words = base.mark_text(align="left", dx=6, color=WORDS).encode(x=x, text="said:N").properties(name=f"{name}_words")
     return alt.layer(bars, words).properties(height=28 * max(1, len(shown)) + 10)
 
 
 def _part(count: int, total: int) -> str:
-    return "under 1 %" if 0 < count < 0.01 * total else f"{100 * count / total:.0f} %"
+    return t("data.chart.under") if 0 < count < 0.01 * total else f"{100 * count / total:.0f} %"
 
 
-def _mark(at: int, word: str, dash: list[int], row: int) -> alt.LayerChart:
+def _mark(at: int, name: str, dash: list[int], row: int) -> alt.LayerChart:
     """A vertical line with its word beside it, one row of words lower for each."""
-    point = pd.DataFrame({"at": [at + 1], "says": [f"{word} {at:,}"]})  # a row as long as the limit still fits
-    chart = alt.Chart(point, name=f"mark_{word}")
+    said = f"{t(f'data.chart.{name}')} {quantities.count(at)}"
+    point = pd.DataFrame({"at": [at + 1], "says": [said]})  # a row as long as the limit still fits
+    chart = alt.Chart(point, name=f"mark_{name}")
     rule = chart.mark_rule(strokeWidth=1.5, strokeDash=dash, opacity=0.8).encode(x="at:Q")
     color = alt.value(WORDS)
     text = chart.mark_text(align="right", dx=-5, baseline="top", color=WORDS).encode(
         x="at:Q", y=alt.value(2 + 15 * row), text="says:N"
     )
-    return alt.layer(rule.encode(color=color), text.properties(name=f"word_{word}"))
+    return alt.layer(rule.encode(color=color), text.properties(name=f"word_{name}"))
 
 
 def _colors(domain: list[str]) -> alt.Color:

@@ -8,49 +8,11 @@ from typing import Any
 import pandas as pd
 
 from pages.parts import escape, quantities
+from pages.parts.texts import has, t
 from spool.data.keeping.export import harmless
 
 SHOWN = 500
 """Rows of the table; the CSV file holds them all."""
-
-ACTIONS = {
-    "dropped": "left out",
-    "cut": "shortened",
-    "kept": "kept",
-    "repaired": "repaired",
-    "blocks": "blocks the job",
-}
-
-CODES = {
-    "bad_encoding": "Unreadable characters",
-    "bad_json": "Not valid JSON",
-    "bad_quotes": "Quotes that do not close",
-    "bad_roles": "Roles out of order",
-    "conflicting_answers": "Same prompt, other answer",
-    "control_characters": "Control characters",
-    "damaged": "Damaged file",
-    "duplicate": "Repeated row",
-    "extreme_length": "Very short or very long",
-    "lost_characters": "Lost characters",
-    "mojibake": "Garbled characters",
-    "near_duplicate": "Nearly the same row",
-    "no_trainable_tokens": "Nothing to learn from",
-    "not_desirable": "Marked as bad",
-    "not_read": "Not read",
-    "one_answer": "One answer for all",
-    "one_label": "One label only",
-    "row_too_large": "Too large",
-    "over_long": "Longer than the limit",
-    "ragged_row": "Too many or too few cells",
-    "refusal": "The answer refuses",
-    "secret": "Key or password",
-    "special_token_in_text": "Control marker in the text",
-    "too_deep": "Nested too deep",
-    "tools_as_text": "Tools written as text",
-    "truncated": "Breaks off",
-    "wrong_type": "Wrong kind of value",
-}
-"""Where a code with blanks instead of underscores would not say it."""
 
 
 def of_code(report: dict[str, Any], code: str) -> dict[tuple[str, int], str]:
@@ -75,37 +37,44 @@ def verdict(report: dict[str, Any], complete: bool = True) -> Verdict:
         return _blocked(report, rows - usable)
     found = sum(report["problem_counts"].values())
     if not found and not complete:
-        return Verdict("green", f"Nothing was found so far: each of the {rows:,} rows has what it needs.")
+        return Verdict("green", t("data.verdict.clean_so_far", rows=quantities.count(rows)))
     if not found:
-        return Verdict("green", f"Nothing was found: each of the {rows:,} rows can be trained on.")
-    findings = f"the {found:,} findings" if found > 1 else "the one finding"
+        return Verdict("green", t("data.verdict.clean", rows=quantities.count(rows)))
+    findings = t("data.verdict.findings", count=found, number=quantities.count(found))
     if usable == rows:
-        return Verdict("yellow", f"All {rows:,} rows can be trained on. Look at {findings} first.")
+        return Verdict("yellow", t("data.verdict.all", rows=quantities.count(rows), findings=findings))
     lost = rows - usable
     share = f" ({quantities.percent(lost / rows)})" if lost / rows >= 0.01 else ""
-    others = "1 row is" if lost == 1 else f"{lost:,} rows{share} are"
-    return Verdict("yellow", f"{usable:,} of {rows:,} rows can be trained on; {others} left out. Correct, or go on.")
+    others = t("data.verdict.lost", count=lost, number=quantities.count(lost), share=share)
+    numbers: dict[str, Any] = {"usable": quantities.count(usable), "rows": quantities.count(rows)}
+    return Verdict("yellow", t("data.verdict.some", **numbers, others=others))
 
 
 def _blocked(report: dict[str, Any], lost: int) -> Verdict:
     """Why no job may train on it. Where too many rows are lost the page says so shorter than the doctor does."""
     if lost and not any(problem["action"] == "blocks" for problem in report["problems"]):
-        says = f"A job on this data would be blocked: {too_many(report)}"
-        return Verdict("red", says, "Correct them, leave them out, or allow more unusable rows on Train.")
+        return Verdict("red", t("data.verdict.blocked", why=too_many(report)), t("data.verdict.blocked_hint"))
     says, hint = escape.one_line(report["blocked"]["message"], 600), report["blocked"].get("hint") or ""
     if "limits.max_fraction" in hint:
-        hint = "Correct it, or allow it on Train: All settings, Limits, “Findings allowed”."
+        hint = t("data.verdict.allow_hint")
     return Verdict("red", says, hint)
 
 
 def too_many(report: dict[str, Any]) -> str:
     """How many rows are lost: `3 of 10 rows (30 %) cannot be trained on.`"""
     lost = report["rows"] - report["usable_rows"]
-    return f"{lost:,} of {report['rows']:,} rows ({quantities.percent(lost / report['rows'])}) cannot be trained on."
+    share = quantities.percent(lost / report["rows"])
+    numbers: dict[str, Any] = {"lost": quantities.count(lost), "rows": quantities.count(report["rows"])}
+    return t("data.verdict.too_many", **numbers, share=share)
 
 
 def label(code: str) -> str:
-    return CODES.get(code, code.replace("_", " ").capitalize())
+    return t(f"data.code.{code}") if has(f"data.code.{code}") else code.replace("_", " ").capitalize()
+
+
+def action(name: str) -> str:
+    """What becomes of a row."""
+    return t(f"data.action.{name}") if has(f"data.action.{name}") else name
 
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
@@ -131,7 +100,7 @@ def table(found: list[dict[str, Any]], most: int = SHOWN) -> pd.DataFrame:
         "line": [problem["line"] or None for problem in shown],
         "kind": [label(problem["code"]) for problem in shown],
         "what": [escape.one_line(sentence(problem["message"]), 400) for problem in shown],
-        "done": [ACTIONS.get(problem["action"], problem["action"]) for problem in shown],
+        "done": [action(problem["action"]) for problem in shown],
     }
     if any(problem.get("file") for problem in shown):
         columns = {"file": [escape.one_line(problem.get("file", ""), 80) for problem in shown], **columns}
@@ -150,7 +119,7 @@ def as_csv(found: list[dict[str, Any]]) -> bytes:
     writer = csv.writer(out)
     writer.writerow(["line", "file", "code", "what", "the row is"])
     for each in found:
-        texts = (each.get("file", ""), each["code"], each["message"], ACTIONS.get(each["action"], each["action"]))
+        texts = (each.get("file", ""), each["code"], each["message"], action(each["action"]))
         writer.writerow([each["line"], *(harmless(_sent(text)) for text in texts)])
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pages.parts import quantities, words
 from pages.parts.escape import md
+from pages.parts.texts import t
 from spool.data.reading.table import Record
 
 ROWS = 50
@@ -34,19 +35,22 @@ def headline(report: dict[str, Any]) -> str:
     """What was recognised, as Markdown: `CSV · comma · utf-8 · Question and answer, 98 % sure`."""
     sure = report["confidence"]
     kind = words.format_name(report["format"])
-    said = f"{kind}, {quantities.percent(sure)} sure" if sure < 1 else kind
+    said = t("data.preview.sure", format=kind, share=quantities.percent(sure)) if sure < 1 else kind
     encoding = report["encoding"] if report["container"] != "parquet" else ""
     parts = [report["container"].upper(), report["reading"], encoding]
     head = " · ".join(md(part, 80) for part in dict.fromkeys(parts) if part)
-    look = f":orange[:material/help: {md(said)}: a guess, look at the columns]" if sure < GUESS_BELOW else md(said)
+    guess = t("data.preview.guess", said=md(said))
+    look = f":orange[:material/help: {guess}]" if sure < GUESS_BELOW else md(said)
     return f"{head} · {look}  \n{md(columns(report['columns'], report['mapping']), 400)}"
 
 
 def columns(names: list[str], mapping: dict[str, str]) -> str:
     """The columns, and which role each plays where its name does not say so."""
-    said = "Columns: " + ", ".join(names)
-    roles = [f"{column} as {role}" for role, column in mapping.items() if role != column]
-    return said + (f" · read {', '.join(roles)}" if roles else "")
+    said = t("data.preview.columns", names=", ".join(names))
+    roles = [
+        t("data.preview.column_as", column=column, role=role) for role, column in mapping.items() if role != column
+    ]
+    return said + (f" · {t('data.preview.roles', roles=', '.join(roles))}" if roles else "")
 
 
 def _plain(text: str) -> str:

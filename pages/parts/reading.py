@@ -8,26 +8,41 @@ from typing import Any
 import orjson
 
 from pages.parts import words
+from pages.parts.texts import t
 from spool.data.reading.read import Dialect
 from spool.data.reading.roles import FORMATS
 from spool.protocol.resolve import HUB_DATASET
 
 AUTO = "auto"
 ENCODINGS = {
-    AUTO: "As detected",
-    "utf-8": "UTF-8",
-    "utf-16": "UTF-16",
-    "windows-1252": "Windows-1252 (Western European)",
-    "iso-8859-15": "ISO 8859-15 (Western European)",
-    "windows-1250": "Windows-1250 (Central European)",
-    "windows-1251": "Windows-1251 (Cyrillic)",
-    "shift_jis": "Shift JIS (Japanese)",
-    "gb18030": "GB 18030 (Chinese)",
-    "big5": "Big5 (Chinese)",
+    "utf-8": ("UTF-8", ""),
+    "utf-16": ("UTF-16", ""),
+    "windows-1252": ("Windows-1252", "western"),
+    "iso-8859-15": ("ISO 8859-15", "western"),
+    "windows-1250": ("Windows-1250", "central"),
+    "windows-1251": ("Windows-1251", "cyrillic"),
+    "shift_jis": ("Shift JIS", "japanese"),
+    "gb18030": ("GB 18030", "chinese"),
+    "big5": ("Big5", "chinese"),
 }
-DELIMITERS = {AUTO: "As detected", ",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
-HEADERS = {AUTO: "As detected", True: "names the columns", False: "is a row"}
+"""Python's name of an encoding -> how people call it, and whose letters it is for."""
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 POINTERS = ("/data/format", "/data/mapping", "/data/encoding", "/data/delimiter", "/data/header", "/data/max_length")
+
+
+def encodings() -> dict[Any, str]:
+    """What can be chosen, with its label."""
+    named = {each: f"{name} {t(f'data.read.{whose}')}" if whose else name for each, (name, whose) in ENCODINGS.items()}
+    return {AUTO: t("data.read.detected"), **named}
+
+
+def delimiters() -> dict[Any, str]:
+    return {AUTO: t("data.read.detected"), **{each: t(f"data.read.{name}") for each, name in DELIMITERS.items()}}
+
+
+def headers() -> dict[Any, str]:
+    return {AUTO: t("data.read.detected"), True: t("data.read.names"), False: t("data.read.row")}
 
 
 @dataclass(frozen=True)
@@ -107,8 +122,8 @@ def half_mapped(said: Reading, read_as: str | None) -> str:
     unused = sorted(set(said.mapping) - set(FORMATS[read_as].roles)) if read_as in FORMATS else []
     if not unused:
         return ""
-    named = " and ".join(f"“{words.role(role)}”" for role in unused)
-    return f"It is read as {words.format_name(read_as)}, which has no use for {named}. Name the other column too."
+    named = t("data.read.half_join").join(f"“{words.role(role)}”" for role in unused)
+    return t("data.read.half", format=words.format_name(read_as), roles=named)
 
 
 def differing(chosen: Mapping[str, str | None], recognised: Mapping[str, str]) -> dict[str, str]:

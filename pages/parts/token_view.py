@@ -3,6 +3,9 @@
 import re
 from typing import Any
 
+from pages.parts import quantities
+from pages.parts.texts import t
+
 MOST_TOKENS = 6000
 """More are not sent to the browser; what lies behind them is counted."""
 
@@ -32,12 +35,13 @@ def drawn(view: dict[str, Any]) -> dict[str, Any]:
 
 def in_words(seen: dict[str, Any]) -> str:
     """The row's figures in one sentence."""
-    said = f"{seen['tokens']:,} tokens, {seen['trained']:,} of them learned from."
+    said = t("data.row.tokens", tokens=quantities.count(seen["tokens"]), trained=quantities.count(seen["trained"]))
     if not seen["limit"]:
         return said
     gone = seen["lost_trained"]
-    which = f"{gone:,} of the answer among them" if gone else "none of the answer among them"
-    return f"{said} {seen['lost']:,} are lost behind the limit of {seen['limit']:,}, {which}."
+    which = t("data.row.lost_answer", number=quantities.count(gone)) if gone else t("data.row.lost_none")
+    numbers: dict[str, Any] = {"lost": quantities.count(seen["lost"]), "limit": quantities.count(seen["limit"])}
+    return t("data.row.lost", said=said, which=which, **numbers)
 
 
 def _groups(tokens: list[dict[str, Any]], limit: int | None) -> list[tuple[int, list[dict[str, Any]]]]:

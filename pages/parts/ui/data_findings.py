@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.parts import editing, findings, preview, quantities
 from pages.parts.escape import md, one_line
+from pages.parts.texts import t
 from pages.parts.ui import data_change
 from pages.parts.ui.dataset import Chosen
 from spool.data import inspect
@@ -24,15 +25,6 @@ STATE = st.session_state
 KEPT = "keep_usable"
 SAID = 5
 """Of so many picked findings the words are shown in full, as a table cuts them."""
-COLUMNS = {
-    "line": st.column_config.NumberColumn("Line", width=62, format="%d"),
-    "file": st.column_config.TextColumn("File", width=120),
-    "kind": st.column_config.TextColumn("Kind", width=165),
-    "what": st.column_config.TextColumn("What", width=378),
-    "done": st.column_config.TextColumn("The row is", width=118),
-}
-"""How the columns of `findings.table` look."""
-
 MOST_AT_ONCE = 11
 """More rows than this scroll in their table."""
 
@@ -44,13 +36,13 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
     """What is wrong with which row, and what can be done about it."""
     counted = findings.counts(report)
     if not counted:
-        st.markdown(":green[:material/check_circle:] :gray[There is nothing to correct.]")
+        st.markdown(f":green[:material/check_circle:] :gray[{t('data.finding.none')}]")
         return
     codes = st.pills(
-        "Kinds of findings",
+        t("data.finding.kinds"),
         list(counted),
         selection_mode="multi",
-        format_func=lambda code: f"{findings.label(code)} · {counted[code]:,}",
+        format_func=lambda code: f"{findings.label(code)} · {quantities.count(counted[code])}",
         key=f"codes/{chosen.key}",
         label_visibility="collapsed",
     )
@@ -62,7 +54,16 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
     elif picked:
         _correct(chosen, report, picked)
     else:
-        st.caption(":material/edit: Choose rows by the boxes on the left of the table to correct or drop them.")
+        st.caption(f":material/edit: {t('data.finding.choose')}")
+
+
+def table_columns() -> dict[str, Any]:
+    """How the columns of `findings.table` look."""
+    widths = {"file": 120, "kind": 165, "what": 378, "done": 118}
+    return {
+        "line": st.column_config.NumberColumn(t("data.finding.line"), width=62, format="%d"),
+        **{name: st.column_config.TextColumn(t(f"data.finding.{name}"), width=each) for name, each in widths.items()},
+    }
 
 
 def _table(chosen: Chosen, found: list[dict[str, Any]], total: int) -> list[dict[str, Any]]:
@@ -73,38 +74,39 @@ def _table(chosen: Chosen, found: list[dict[str, Any]], total: int) -> list[dict
         hide_index=True,
         height="content" if len(table) <= MOST_AT_ONCE else 422,
         placeholder=quantities.DASH,
-        alt="Findings by line",
+        alt=t("data.finding.alt"),
         key=f"findings/{chosen.key}/{sorted({each['code'] for each in found})}",
         on_select="ignore" if chosen.fixed else "rerun",
         selection_mode="multi-row",
-        column_config=COLUMNS,
+        column_config=table_columns(),
     )
     if len(table) < total:
-        st.caption(f"The first {len(table):,} of {total:,}. Choose a kind to see the others of it.")
+        shown: dict[str, Any] = {"shown": quantities.count(len(table)), "total": quantities.count(total)}
+        st.caption(t("data.finding.first", **shown))
     if chosen.fixed:
         return []
     return [found[position] for position in event["selection"]["rows"] if position < len(found)]
 
 
 def _downloads(chosen: Chosen, found: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    name = chosen.title.replace(" (example)", "")
+    name = chosen.stored.name if chosen.stored else chosen.path.stem
     how = {name: value for name, value in chosen.how().items() if name != "max_length"}
     unlearnable = findings.of_code(report, "no_trainable_tokens")
     with st.container(horizontal=True, gap="small"):
         if any(each["action"] == "dropped" for each in report["problems"]):
             st.download_button(
-                "rejects.jsonl",
+                t("data.finding.rejects"),
                 lambda: b"".join(rejects.rejects(chosen.path, **how, limits=chosen.limits, unlearnable=unlearnable)),
                 f"{name}-rejects.jsonl",
                 "application/x-ndjson",
                 icon=":material/download:",
-                help="The rows that are left out, each with its reason. Correct them and add them again.",
+                help=t("data.finding.rejects_help"),
                 on_click="ignore",
             )
             if not chosen.fixed:
                 _add_corrected(chosen)
         st.download_button(
-            "Findings as CSV",
+            t("data.finding.csv"),
             lambda: findings.as_csv(found),
             f"{name}-findings.csv",
             "text/csv",
@@ -113,18 +115,19 @@ def _downloads(chosen: Chosen, found: list[dict[str, Any]], report: dict[str, An
         )
         if not chosen.fixed and any(each["action"] == "dropped" for each in report["problems"]):
             steps = [{"step": KEPT, "format": chosen.reading.format, "mapping": chosen.reading.mapping}]
-            if st.button("Leave these rows out", icon=":material/filter_alt_off:", help="A new version without them."):
-                data_change.derive(chosen, steps, "The rows that cannot be used are gone.")
+            says = t("data.finding.leave_out")
+            if st.button(says, icon=":material/filter_alt_off:", help=t("data.finding.leave_out_help")):
+                data_change.derive(chosen, steps, t("data.finding.left_out"))
 
 
 def _add_corrected(chosen: Chosen) -> None:
-    with st.popover("Add corrected rows", icon=":material/playlist_add:"):
-        st.caption("A rejects.jsonl that you have corrected. A row that names its line takes that line's place.")
+    with st.popover(t("data.finding.add"), icon=":material/playlist_add:"):
+        st.caption(t("data.finding.add_says"))
         uploaded = st.file_uploader(
-            "Corrected rows", type=["jsonl", "ndjson", "json"], key=f"corrected/{chosen.key}",
+            t("data.finding.add_label"), type=["jsonl", "ndjson", "json"], key=f"corrected/{chosen.key}",
             label_visibility="collapsed",
         )  # fmt: skip
-        if uploaded is not None and st.button("Add them", type="primary"):
+        if uploaded is not None and st.button(t("data.finding.add_do"), type="primary"):
             data_change.add_rows(chosen, uploaded.getvalue())
 
 
@@ -132,7 +135,7 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
     """An editor over the picked rows, and the ways to keep what it says."""
     where = editing.places(picked)
     if not where:
-        st.caption("These findings are about the whole file, not about one row.")
+        st.caption(t("data.finding.whole_file"))
         return
     lines = {place["line"] for place in where}
     records = inspect.records(chosen.path, lines, chosen.limits, chosen.reading.dialect)
@@ -142,30 +145,31 @@ def _correct(chosen: Chosen, report: dict[str, Any], picked: list[dict[str, Any]
     table.insert(0, editing.LINE, [place["line"] for place in where])
     key = f"editor/{chosen.key}/{hash(str(where))}"
     with st.container(gap="xxsmall"):
-        st.markdown("**Correct these rows**")
+        st.markdown(f"**{t('data.finding.correct')}**")
         for each in picked[:SAID]:
             if each["line"]:
-                st.caption(f"Line {each['line']:,}: {md(findings.sentence(each['message']), 500)}")
+                says = md(findings.sentence(each["message"]), 500)
+                st.caption(t("data.finding.at_line", line=quantities.count(each["line"]), words=says))
     _as_they_stand(chosen, where, records)
     st.data_editor(
         table,
         hide_index=True,
         disabled=[editing.LINE],
         key=key,
-        alt="The picked rows, to be corrected",
+        alt=t("data.finding.editor_alt"),
         column_config={
-            editing.LINE: st.column_config.NumberColumn("Line", width=70, format="%d", pinned=True),
+            editing.LINE: st.column_config.NumberColumn(t("data.finding.line"), width=70, format="%d", pinned=True),
             **{column: st.column_config.TextColumn(one_line(column, 60), width="medium") for column in columns},
         },
     )
     changed = STATE.get(key, {}).get("edited_rows", {})
     with st.container(horizontal=True, gap="small"):
-        if st.button("Save as a new version", type="primary", icon=":material/save:", disabled=not changed):
+        if st.button(t("data.finding.save"), type="primary", icon=":material/save:", disabled=not changed):
             edits = editing.edits(changed, where, rows)
-            data_change.derive(chosen, [{"step": "edit", "edits": edits}], "Saved as a new version.")
-        some = f"these {len(where):,} rows" if len(where) > 1 else "this row"
-        if st.button(f"Drop {some}", icon=":material/delete:"):
-            data_change.derive(chosen, [{"step": "drop", "lines": where}], "Saved as a new version without them.")
+            data_change.derive(chosen, [{"step": "edit", "edits": edits}], t("data.finding.saved"))
+        drop = t("data.finding.drop", count=len(where), number=quantities.count(len(where)))
+        if st.button(drop, icon=":material/delete:"):
+            data_change.derive(chosen, [{"step": "drop", "lines": where}], t("data.finding.dropped"))
 
 
 def _as_they_stand(chosen: Chosen, where: list[dict[str, Any]], records: list[Record]) -> None:
@@ -189,11 +193,12 @@ def rows(chosen: Chosen, columns: list[str], total: int | None) -> None:
     st.dataframe(
         table,
         height="content" if len(table) <= MOST_AT_ONCE else 460,
-        column_config={"_index": st.column_config.NumberColumn("Line", width=60, format="%d")},
-        alt=f"First rows of {one_line(chosen.title)}",
+        column_config={"_index": st.column_config.NumberColumn(t("data.finding.line"), width=60, format="%d")},
+        alt=t("data.rows.alt", name=one_line(chosen.title)),
     )
     if total and len(table) < total:
-        st.caption(f"The first {len(table):,} of {total:,} rows.")
+        shown: dict[str, Any] = {"shown": quantities.count(len(table)), "total": quantities.count(total)}
+        st.caption(t("data.rows.first", **shown))
     if chosen.stored and chosen.stored.size_bytes <= LARGEST_BYTES:
         with st.container(horizontal=True, gap="small"):
             _export(chosen, chosen.stored, "JSONL", export_jsonl)
@@ -209,5 +214,7 @@ def _export(
         return out.getvalue()
 
     name = f"{stored.name}-{stored.version}.{kind.lower()}"
-    says = "No cell of it is run as a formula by a spreadsheet." if kind == "CSV" else None
-    st.download_button(f"All rows as {kind}", data, name, icon=":material/download:", help=says, on_click="ignore")
+    says = t("data.rows.csv_help") if kind == "CSV" else None
+    st.download_button(
+        t("data.rows.all", kind=kind), data, name, icon=":material/download:", help=says, on_click="ignore"
+    )

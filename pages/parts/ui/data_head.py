@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import changes, findings, preview, quantities, reading, shelf, words
 from pages.parts.escape import md, one_line
 from pages.parts.reading import AUTO
+from pages.parts.texts import has, t
 from pages.parts.ui import dataset, frame
 from pages.parts.ui.dataset import Chosen
 from spool.data.inspect import Inspection
@@ -32,7 +33,7 @@ def title(chosen: Chosen, versions: list[Stored]) -> None:
             if len(versions) > 1 and chosen.stored:
                 _version(chosen.stored, versions)
             _model(chosen)
-            if st.button("Train on this", type="primary", icon=":material/model_training:"):
+            if st.button(t("data.head.train"), type="primary", icon=":material/model_training:"):
                 dataset.train(chosen)
 
 
@@ -45,7 +46,7 @@ def _version(stored: Stored, versions: list[Stored]) -> None:
         st.query_params["dataset"] = f"{stored.name}@{STATE[key]}"
 
     st.selectbox(
-        "Version",
+        t("data.head.version"),
         list(said),
         index=list(said).index(stored.version),
         format_func=lambda version: said[version],
@@ -61,12 +62,12 @@ def _model(chosen: Chosen) -> None:
     names = [base.name for base in shelf.bases(chosen.home)]
     if names:
         st.selectbox(
-            "Base model",
+            t("data.head.model"),
             names,
             key=MODEL,
             label_visibility="collapsed",
             icon=":material/deployed_code:",
-            help="Whose tokenizer counts, and whose chat template is shown.",
+            help=t("data.head.model_help"),
             width=200,
             persist_state="session",
         )
@@ -88,13 +89,13 @@ def recognised(chosen: Chosen, seen: Inspection) -> None:
 def _read_as(chosen: Chosen) -> list[str]:
     """In which encoding a file was read whose layout is not known."""
     found = (chosen.stored.report or {}) if chosen.stored and chosen.reading.encoding == AUTO else {}
-    return [md(f"Read as {found['encoding']}", 60)] if found.get("encoding") else []
+    return [t("data.head.read_as", encoding=md(found["encoding"], 40))] if found.get("encoding") else []
 
 
 def verdict(chosen: Chosen, seen: Inspection) -> None:
     """May one train on it? One sentence with its colour, or why the file cannot be judged."""
     if seen.error:
-        hint = "Say below which column is which." if _columns(chosen, seen) else seen.error.get("hint") or ""
+        hint = t("data.head.say_columns") if _columns(chosen, seen) else seen.error.get("hint") or ""
         frame.show_error(chosen.named(seen.error["message"]), hint)
     elif seen.report:
         found = findings.verdict(seen.report, seen.complete)
@@ -110,30 +111,46 @@ def progress(chosen: Chosen, shown: Inspection) -> None:
         st.rerun()
     share = min(1.0, seen.done / seen.total) if seen.total else 0.0
     sampled = shown.report["statistics"]["sampled_rows"] if shown.report else None
-    first = f"Tokens and near repetitions below are from the first {sampled:,} rows. " if sampled else ""
-    st.progress(share, text=f":gray[{first}{(seen.stage or 'starting').capitalize()} …]")
+    first = t("data.head.first", rows=quantities.count(sampled)) if sampled else ""
+    st.progress(share, text=f":gray[{first}{_at_work(seen)}]")
+
+
+def _at_work(seen: Inspection) -> str:
+    """What the check is doing and how far that is, where it is known."""
+    stage = seen.stage or "starting"
+    said = t(f"data.stage.{stage}") if has(f"data.stage.{stage}") else stage.capitalize()
+    if not seen.total:
+        return t("data.head.working", stage=said)
+    shown = quantities.size if stage == "reading" else quantities.count
+    return t("data.head.working_of", stage=said, done=shown(seen.done), total=shown(seen.total))
 
 
 def numbers(report: dict[str, Any]) -> None:
     tokens = report["tokens"]
     with st.grid(4, min_column_width=130, gap="small"):
-        st.metric("Rows", quantities.count(report["rows"]), border=True)
-        st.metric("Usable", quantities.count(report["usable_rows"]), border=True, help="Rows that can be trained on.")
-        st.metric("Repeated", quantities.count(report["duplicates"]), border=True, help="Rows that stand there twice.")
+        st.metric(t("data.number.rows"), quantities.count(report["rows"]), border=True)
         st.metric(
-            "Longest row",
-            f"{tokens['max']:,}" if tokens else "–",
+            t("data.number.usable"), quantities.count(report["usable_rows"]), border=True,
+            help=t("data.number.usable_help"),
+        )  # fmt: skip
+        st.metric(
+            t("data.number.repeated"), quantities.count(report["duplicates"]), border=True,
+            help=t("data.number.repeated_help"),
+        )  # fmt: skip
+        st.metric(
+            t("data.number.longest"),
+            quantities.count(tokens["max"]) if tokens else quantities.DASH,
             border=True,
-            help="In tokens of the base model, before anything is cut.",
+            help=t("data.number.longest_help"),
         )
 
 
 def differently(chosen: Chosen) -> None:
     """Format, column roles and encoding as a person says them. Goes to Train with the data."""
     plain = _plain(chosen)
-    with st.expander("Read it differently", icon=":material/tune:", expanded=plain.error is not None):
+    with st.expander(t("data.read.title"), icon=":material/tune:", expanded=plain.error is not None):
         if plain.report is None and plain.error is None:
-            st.caption("What it is, is still being found out.")
+            st.caption(t("data.read.unknown"))
             return
         _meaning(chosen, plain)
         _file(chosen, plain)
@@ -147,7 +164,7 @@ def _meaning(chosen: Chosen, plain: Inspection) -> None:
     offered = reading.roles(chosen.reading.format, (plain.report or {}).get("format"))
     with st.grid(2, min_column_width=220):
         st.selectbox(
-            "Format",
+            t("data.read.format"),
             [AUTO, *FORMATS],
             format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
             key=f"format/{chosen.key}",
@@ -159,7 +176,7 @@ def _meaning(chosen: Chosen, plain: Inspection) -> None:
                 columns,
                 index=columns.index(recognised_roles[role]) if recognised_roles.get(role) in columns else None,
                 format_func=lambda name: one_line(name, 60),
-                placeholder="no column",
+                placeholder=t("data.read.no_column"),
                 key=f"role/{role}/{chosen.key}",
                 persist_state="session",
             )
@@ -167,9 +184,12 @@ def _meaning(chosen: Chosen, plain: Inspection) -> None:
 
 def _file(chosen: Chosen, plain: Inspection) -> None:
     """How the bytes become rows: encoding, and for a table its delimiter and header."""
-    asked: list[tuple[str, str, dict[Any, str]]] = [("encoding", "Encoding", reading.ENCODINGS)]
+    asked: list[tuple[str, str, dict[Any, str]]] = [("encoding", t("data.read.encoding"), reading.encodings())]
     if plain.report is None or plain.report["container"] in ("csv", "tsv"):
-        asked += [("delimiter", "Delimiter", reading.DELIMITERS), ("header", "The first line", reading.HEADERS)]
+        asked += [
+            ("delimiter", t("data.read.delimiter"), reading.delimiters()),
+            ("header", t("data.read.header"), reading.headers()),
+        ]
     with st.grid(3, min_column_width=160):
         for name, label, options in asked:
             st.selectbox(
@@ -185,14 +205,14 @@ def _said(chosen: Chosen, plain: Inspection) -> None:
     others = (plain.report or {}).get("alternatives", [])
     if others:
         listed = ", ".join(f"{words.format_name(o['format'])} ({quantities.percent(o['confidence'])})" for o in others)
-        st.caption(f"It could also be: {md(listed, 300)}.")
+        st.caption(t("data.read.also", others=md(listed, 300)))
     half = reading.half_mapped(chosen.reading, (chosen.look_as_far_as_possible()[0].report or {}).get("format"))
     if half:
         st.caption(f":orange[:material/warning: {md(half, 300)}]")
     values = chosen.reading.values()
     if values:
         told = ", ".join(f"{pointer[1:].replace('/', '.')} = {value}" for pointer, value in values.items())
-        st.caption(f"A job gets this too: {md(told, 400)}")
+        st.caption(t("data.read.job", values=md(told, 400)))
 
 
 def stated(chosen: Chosen) -> reading.Reading:
@@ -219,7 +239,9 @@ def _plain(chosen: Chosen) -> Inspection:
 
 
 def _auto(plain: Inspection) -> str:
-    return f"As recognised: {words.format_name(plain.report['format'])}" if plain.report else "Not recognised"
+    if plain.report is None:
+        return t("data.read.unrecognised")
+    return t("data.read.recognised", format=words.format_name(plain.report["format"]))
 
 
 def _columns(chosen: Chosen, plain: Inspection) -> list[str]:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages.parts import quantities, reading
 from pages.parts.escape import md
+from pages.parts.texts import t
 from pages.parts.ui import frame
 from spool.data.keeping import keep
 from spool.data.keeping.keep import Stored
@@ -22,18 +23,21 @@ def upload(home: Home) -> None:
     """Keeps dropped files, each under its name. The box is made anew afterwards, which frees the uploads' memory."""
     STATE.setdefault("upload-number", 0)
     files = st.file_uploader(
-        "Drop files here: CSV, TSV, JSON, JSONL, TXT or Parquet, also gzipped or zipped",
+        t("data.upload.label"),
         accept_multiple_files=True,
         key=f"upload-{STATE['upload-number']}",
-        help="One row an example. Format and columns are recognised by what is in them; nothing leaves this server.",
+        help=t("data.upload.help"),
     )
     for message, hint in STATE.get("upload-errors", []) if not files else []:
         frame.show_error(message, hint)
     if not files:
         return
     errors = []
-    for file in files:
-        with st.spinner(f"Reading {md(file.name, 80)} …"):
+    for number, file in enumerate(files, 1):
+        says = t("data.upload.keeping", name=md(file.name, 80))
+        if len(files) > 1:
+            says = t("data.upload.keeping_of", name=md(file.name, 80), number=number, files=len(files))
+        with st.spinner(says, show_time=True):
             error = _kept(home, file)
         errors += [error] if error else []
     STATE["upload-errors"] = errors
@@ -43,15 +47,14 @@ def upload(home: Home) -> None:
 
 def hub() -> None:
     """A dataset of the hub, for a job: the check of the job fetches it."""
-    with st.popover("From the Hugging Face Hub", icon=":material/cloud_download:", type="tertiary"):
-        typed = st.text_input("Dataset", placeholder="ORG/NAME", key="hub-dataset", width=420)
+    with st.popover(t("data.hub.title"), icon=":material/cloud_download:", type="tertiary"):
+        typed = st.text_input(t("data.hub.label"), placeholder=t("data.hub.shape"), key="hub-dataset", width=420)
         reference = reading.hub_reference(typed)
         if typed.strip() and reference is None:
-            st.caption(":red[:material/error:] That names no dataset. Write it as ORG/NAME or ORG/NAME:CONFIG:SPLIT.")
+            st.caption(f":red[:material/error:] {t('data.hub.wrong')}")
         else:
-            says = "The job fetches it and checks each row before it trains: what it finds stands on Monitor then."
-            st.caption(f"{says} For one part of it, write ORG/NAME:CONFIG:SPLIT.")
-        if st.button("Train on it", type="primary", icon=":material/model_training:", disabled=reference is None):
+            st.caption(t("data.hub.says"))
+        if st.button(t("data.hub.train"), type="primary", icon=":material/model_training:", disabled=reference is None):
             st.switch_page(frame.TRAIN, query_params={"data": str(reference)})
 
 
@@ -62,7 +65,7 @@ def _kept(home: Home, file: Any) -> tuple[str, str] | None:
     except FinetunerError as error:
         return error.message, error.hint
     except OSError as error:
-        return f"{file.name} could not be stored: {error.strerror}.", "Check the disk of the data home."
+        return t("data.upload.failed", name=file.name, problem=error.strerror), t("data.upload.disk")
     st.query_params["dataset"] = stored.name
     return None
 
@@ -87,19 +90,24 @@ def pick(datasets: dict[str, Stored | None]) -> str:
 
     with st.container(height=360 if len(datasets) > TALL else "content", border=False):
         return st.radio(
-            "Datasets",
+            t("data.pick.label"),
             list(datasets),
             captions=[_caption(stored) for stored in datasets.values()],
-            format_func=lambda name: md(f"{Path(name).stem} (example)" if name == frame.EXAMPLE else name, 60),
+            format_func=lambda name: md(_named(name), 60),
             key="data-pick",
             on_change=go,
         )
 
 
+def _named(name: str) -> str:
+    return t("data.pick.example", name=Path(name).stem) if name == frame.EXAMPLE else name
+
+
 def _caption(stored: Stored | None) -> str:
     if stored is None:
-        return "messages to JSON"
-    return f"{stored.rows:,} rows · {quantities.ago(stored.added_at, frame.now())}"
+        return t("data.pick.example_says")
+    ago = quantities.ago(stored.added_at, frame.now())
+    return t("data.pick.rows", rows=quantities.count(stored.rows), ago=ago)
 
 
 def version(home: Home, name: str, newest: Stored) -> Stored:

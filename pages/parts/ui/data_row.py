@@ -5,8 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import token_view
+from pages.parts import quantities, token_view
 from pages.parts.escape import md, one_line
+from pages.parts.texts import t
 from pages.parts.ui import frame
 from pages.parts.ui.dataset import Chosen
 from spool.data import inspect
@@ -14,7 +15,7 @@ from spool.protocol.errors import FinetunerError
 
 STATE = st.session_state
 HERE = Path(__file__).parent
-LEGEND = [["trained", "learned from"], ["read", "only read"], ["special", "control token"]]
+KINDS = ("trained", "read", "special")
 
 _VIEW = st.components.v2.component(
     "token_view",
@@ -28,10 +29,10 @@ def show(chosen: Chosen) -> None:
     """The row that is looked at, and how to come to another one."""
     if chosen.model_folder is None:
         frame.nothing(
-            "No model on this server yet",
-            "What a model sees depends on its tokenizer. `make setup` prepares one.",
+            t("data.row.no_model"),
+            t("data.row.no_model_says"),
             frame.MODELS,
-            "Models",
+            t("frame.page.models"),
         )
         return
     place = f"line/{chosen.key}"
@@ -56,28 +57,29 @@ def _toolbar(chosen: Chosen, view: dict[str, Any], place: str) -> None:
     STATE[f"go/{place}"] = view["line"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.button(
-            "Previous", icon=":material/chevron_left:", disabled=view["previous"] is None,
+            t("data.row.previous"), icon=":material/chevron_left:", disabled=view["previous"] is None,
             on_click=go, args=(view["previous"], view["position"] - 1),
         )  # fmt: skip
         st.button(
-            "Next", icon=":material/chevron_right:", disabled=view["next"] is None,
+            t("data.row.next"), icon=":material/chevron_right:", disabled=view["next"] is None,
             on_click=go, args=(view["next"], view["position"] + 1),
         )  # fmt: skip
-        st.number_input("Line", min_value=1, step=1, key=f"go/{place}", on_change=typed, width=120)
+        st.number_input(t("data.row.line"), min_value=1, step=1, key=f"go/{place}", on_change=typed, width=120)
         st.number_input(
-            "Longest row (tokens)",
+            t("data.row.longest"),
             min_value=16,
             step=1,
             value=None,
-            placeholder="auto",
+            placeholder=t("data.row.auto"),
             key=f"max-length/{chosen.key}",
-            help="Where a job would cut. Goes to Train with the data.",
+            help=t("data.row.longest_help"),
             width=170,
             persist_state="session",
         )
         wanted = st.text_input(
-            "Search", placeholder="a word in any row", key=f"search/{chosen.key}", icon=":material/search:", width=220
-        )
+            t("data.row.search"), placeholder=t("data.row.search_in"), key=f"search/{chosen.key}",
+            icon=":material/search:", width=220,
+        )  # fmt: skip
     if wanted.strip():
         _hits(chosen, wanted, go)
 
@@ -85,9 +87,9 @@ def _toolbar(chosen: Chosen, view: dict[str, Any], place: str) -> None:
 def _hits(chosen: Chosen, wanted: str, go: Any) -> None:
     found = inspect.search(chosen.path, wanted, chosen.limits, dialect=chosen.reading.dialect)
     if not found:
-        st.caption(f"No row holds “{md(wanted, 60)}”.")
+        st.caption(t("data.row.no_hit", text=md(wanted, 60)))
         return
-    shown = {each["line"]: f"{each['line']:,} · {one_line(each['preview'], 90)}" for each in found}
+    shown = {each["line"]: f"{quantities.count(each['line'])} · {one_line(each['preview'], 90)}" for each in found}
     key = f"hit/{chosen.key}/{wanted}"
 
     def picked() -> None:
@@ -95,11 +97,11 @@ def _hits(chosen: Chosen, wanted: str, go: Any) -> None:
             go(STATE[key])
 
     st.selectbox(
-        "Rows that hold it",
+        t("data.row.hits"),
         list(shown),
         index=None,
         format_func=shown.__getitem__,
-        placeholder=f"{len(shown)} rows hold it: go to one" if len(shown) > 1 else "one row holds it: go there",
+        placeholder=t("data.row.hit", count=len(shown), number=quantities.count(len(shown))),
         key=key,
         on_change=picked,
         label_visibility="collapsed",
@@ -107,21 +109,25 @@ def _hits(chosen: Chosen, wanted: str, go: Any) -> None:
 
 
 def _row(view: dict[str, Any]) -> None:
-    of = f"Row {view['position'] + 1:,} of {view['rows']:,}, line {view['line']:,}"
+    numbers = {"number": view["position"] + 1, "rows": view["rows"], "line": view["line"]}
+    shown: dict[str, Any] = {name: quantities.count(each) for name, each in numbers.items()}
+    of = t("data.row.of", **shown)
     if view["problem"]:
         st.caption(of)
-        st.warning(f"**This row is left out.** {md(view['problem']['message'], 400)}", icon=":material/filter_alt_off:")
+        st.warning(
+            f"**{t('data.row.left_out')}** {md(view['problem']['message'], 400)}", icon=":material/filter_alt_off:"
+        )
         return
     seen = token_view.drawn(view)
     st.caption(f"{of} · {token_view.in_words(seen)}")
-    cut_says = f"cut here, at {seen['limit']:,} tokens: {seen['lost']:,} are lost" if seen["limit"] else ""
+    cut: dict[str, Any] = {"limit": quantities.count(seen["limit"]), "lost": quantities.count(seen["lost"])}
     _VIEW(
         key="token-view",
         data={
             "chips": seen["chips"],
-            "legend": LEGEND,
-            "cut_says": cut_says,
+            "legend": [[kind, t(f"data.row.{kind}")] for kind in KINDS],
+            "cut_says": t("data.row.cut", **cut) if seen["limit"] else "",
             "hidden": seen["hidden"],
-            "hidden_says": f"and {seen['hidden']:,} tokens more, which are not drawn",
+            "hidden_says": t("data.row.hidden", number=quantities.count(seen["hidden"])),
         },
     )

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.parts import data_charts as charts
 from pages.parts.escape import md
+from pages.parts.texts import t
 from pages.parts.ui.dataset import Chosen
 from spool.data.judging.language import name as language_name
 
@@ -20,7 +21,7 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
         st.caption(f":material/functions: {md(note)}")
     if sum(found["lengths"]["counts"]):
         says = charts.lengths_say(found["lengths"], report["tokens"], report["rows"])
-        _card("How long the rows are", says, charts.lengths(found["lengths"]), "lengths", chosen)
+        _card(t("data.chart.lengths"), says, charts.lengths(found["lengths"]), "lengths", chosen)
     small = _small(report)
     if small:
         with st.grid(3 if len(small) == 3 else 2, min_column_width=220):
@@ -29,7 +30,7 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
     repeated = found["top_duplicates"]
     if repeated:
         with st.container(border=True, gap="small"):
-            _heading("What repeats most", charts.duplicates_say(repeated))
+            _heading(t("data.chart.repeats"), charts.duplicates_say(repeated))
             _table(repeated)
 
 
@@ -40,16 +41,18 @@ def _small(report: dict[str, Any]) -> list[tuple[str, str, alt.LayerChart | alt.
     drawn: list[tuple[str, str, alt.LayerChart | alt.Chart, str]] = []
     share = report["supervised_fraction"]
     if share is not None:
-        drawn.append(("What is learned from", charts.supervised_say(share), charts.supervised(share), "supervised"))
-    if found["labels"]:
-        drawn.append(("Labels", charts.labels_say(found["labels"]), charts.labels(found["labels"]), "labels"))
-    if [turns for turns, _ in found["turns"]] not in ([], [2]):  # one question and one answer is no news
         drawn.append(
-            ("Turns in a conversation", charts.turns_say(found["turns"]), charts.turns(found["turns"]), "turns")
+            (t("data.chart.learned_from"), charts.supervised_say(share), charts.supervised(share), "supervised")
         )
+    if found["labels"]:
+        drawn.append(
+            (t("data.chart.labels"), charts.labels_say(found["labels"]), charts.labels(found["labels"]), "labels")
+        )
+    if [turns for turns, _ in found["turns"]] not in ([], [2]):  # one question and one answer is no news
+        drawn.append((t("data.chart.turns"), charts.turns_say(found["turns"]), charts.turns(found["turns"]), "turns"))
     if found["languages"]:
         says = charts.languages_say(found["languages"], named)
-        drawn.append(("Languages", says, charts.languages(found["languages"], named), "languages"))
+        drawn.append((t("data.chart.languages"), says, charts.languages(found["languages"], named), "languages"))
     return drawn
 
 
@@ -70,10 +73,12 @@ def _table(repeated: list[dict[str, Any]]) -> None:
     st.dataframe(
         charts.duplicates(repeated),
         hide_index=True,
-        alt="The rows that repeat most",
+        alt=t("data.chart.repeats_alt"),
         column_config={
-            "line": st.column_config.NumberColumn("First line", width=80, format="%d"),
-            "text": st.column_config.TextColumn("Text", width="large"),
-            "times": st.column_config.ProgressColumn("Times", format="%d", min_value=0, max_value=most, width=120),
+            "line": st.column_config.NumberColumn(t("data.chart.first_line"), width=80, format="%d"),
+            "text": st.column_config.TextColumn(t("data.chart.text"), width="large"),
+            "times": st.column_config.ProgressColumn(
+                t("data.chart.times"), format="%d", min_value=0, max_value=most, width=120
+            ),
         },
     )

@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages.parts import changes, quantities
 from pages.parts.escape import md
+from pages.parts.texts import t
 from pages.parts.ui import frame
 from pages.parts.ui.dataset import Chosen
 from spool.data.keeping import forget
@@ -23,12 +24,12 @@ def show(chosen: Chosen, versions: list[Stored]) -> None:
     st.dataframe(
         changes.history(versions, [quantities.ago(each.added_at, now) for each in versions]),
         hide_index=True,
-        alt="Versions of this dataset",
+        alt=t("data.versions.alt"),
         column_config={
-            "version": st.column_config.TextColumn("Version", width=120),
-            "when": st.column_config.TextColumn("Added", width=110),
-            "rows": st.column_config.NumberColumn("Rows", width=80, format="localized"),
-            "how": st.column_config.TextColumn("How it was made", width="large"),
+            "version": st.column_config.TextColumn(t("data.versions.version"), width=120),
+            "when": st.column_config.TextColumn(t("data.versions.added"), width=110),
+            "rows": st.column_config.NumberColumn(t("data.versions.rows"), width=80, format="localized"),
+            "how": st.column_config.TextColumn(t("data.versions.how"), width="large"),
         },
     )
     earlier = _comparable(chosen.stored, versions)
@@ -46,12 +47,13 @@ def _comparable(stored: Stored, versions: list[Stored]) -> dict[str, str]:
 def _compare(chosen: Chosen, earlier: dict[str, str]) -> None:
     assert chosen.stored is not None
     before = st.selectbox(
-        "Compare with", list(earlier), index=None, placeholder="another version", key=f"diff/{chosen.key}", width=360
-    )
+        t("data.versions.compare"), list(earlier), index=None, placeholder=t("data.versions.another"),
+        key=f"diff/{chosen.key}", width=360,
+    )  # fmt: skip
     if before is None:
         return
     try:
-        with st.spinner("Comparing …"):
+        with st.spinner(t("data.versions.comparing"), show_time=True):
             found = _diff(str(chosen.home.root), before, chosen.stored.reference)
     except FinetunerError as error:
         frame.show_error(error.message, error.hint)
@@ -66,10 +68,10 @@ def _diff(root: str, before: str, after: str) -> Diff:
 
 def _drawn(found: Diff) -> None:
     said = [
-        f":green-badge[:material/add: {found.added:,} added]",
-        f":red-badge[:material/remove: {found.removed:,} removed]",
-        f":blue-badge[:material/edit: {found.changed:,} changed]",
-        f":gray-badge[{found.unchanged:,} the same]",
+        f":green-badge[:material/add: {t('data.versions.n_added', number=quantities.count(found.added))}]",
+        f":red-badge[:material/remove: {t('data.versions.n_removed', number=quantities.count(found.removed))}]",
+        f":blue-badge[:material/edit: {t('data.versions.n_changed', number=quantities.count(found.changed))}]",
+        f":gray-badge[{t('data.versions.n_same', number=quantities.count(found.unchanged))}]",
     ]
     st.markdown(" ".join(said))
     table = changes.differing(found, SHOWN)
@@ -77,47 +79,49 @@ def _drawn(found: Diff) -> None:
         st.dataframe(
             table,
             hide_index=True,
-            alt="Rows that differ",
+            alt=t("data.versions.differ"),
             column_config={
-                "what": st.column_config.TextColumn("What", width=90),
-                "line": st.column_config.NumberColumn("Line", width=70, format="%d"),
-                "field": st.column_config.TextColumn("Field", width=110),
-                "before": st.column_config.TextColumn("Before", width="medium"),
-                "after": st.column_config.TextColumn("After", width="medium"),
+                "what": st.column_config.TextColumn(t("data.versions.what"), width=90),
+                "line": st.column_config.NumberColumn(t("data.versions.line"), width=70, format="%d"),
+                "field": st.column_config.TextColumn(t("data.versions.field"), width=110),
+                "before": st.column_config.TextColumn(t("data.versions.before"), width="medium"),
+                "after": st.column_config.TextColumn(t("data.versions.after"), width="medium"),
             },
         )
 
 
 def _delete(chosen: Chosen) -> None:
     with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Delete this version", icon=":material/delete:", type="tertiary"):
-            ask_to_delete(chosen)
+        if st.button(t("data.delete.open"), icon=":material/delete:", type="tertiary"):
+            # Made here, where the reader's language is known.
+            st.dialog(t("data.delete.title"), icon=":material/delete:")(ask_to_delete)(chosen)
 
 
-@st.dialog("Delete this version?", icon=":material/delete:")
 def ask_to_delete(chosen: Chosen) -> None:
     """Says who needs it first. A version that a job still waits for cannot be deleted."""
     assert chosen.stored is not None
     needing = forget.needed_by(chosen.home, chosen.stored)
     using = forget.used_by(chosen.home, chosen.stored)
     if needing:
-        st.warning(f"{_jobs(needing)} still to be trained on it. Cancel them first.", icon=":material/lock:")
+        st.warning(_jobs("data.delete.needed", needing), icon=":material/lock:")
         return
     if using:
-        st.warning(f"{_jobs(using)} among those that used it: results stay, but cannot be made again.")
-    back = "The same steps bring it back." if chosen.stored.recipe else "The same file brings it back."
-    st.markdown(f"The bytes of **{md(chosen.stored.reference)}** go; its record stays. {back}")
-    if st.button("Delete", type="primary", icon=":material/delete:"):
+        st.warning(_jobs("data.delete.used", using))
+    back = t("data.delete.steps") if chosen.stored.recipe else t("data.delete.file")
+    st.markdown(t("data.delete.says", reference=md(chosen.stored.reference), back=back))
+    if st.button(t("data.delete.go"), type="primary", icon=":material/delete:"):
         try:
             forget.delete(chosen.home, chosen.stored.reference, force=True)
         except FinetunerError as error:
             frame.show_error(error.message, error.hint)
             return
-        STATE["data-toast"] = f"{chosen.stored.reference} was deleted."
+        STATE["data-toast"] = t("data.delete.done", reference=chosen.stored.reference)
         st.query_params["dataset"] = chosen.stored.name
         st.rerun()
 
 
-def _jobs(ids: list[str]) -> str:
-    shown = ", ".join(f"…{each[-6:]}" for each in ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-    return f"The job {shown} is" if len(ids) == 1 else f"The jobs {shown} are"
+def _jobs(key: str, ids: list[str]) -> str:
+    shown = ", ".join(f"…{each[-6:]}" for each in ids[:4])
+    if len(ids) > 4:
+        shown = t("data.delete.more", jobs=shown, number=len(ids) - 4)
+    return t(key, count=len(ids), jobs=shown)

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.reading import Reading
+from pages.parts.texts import t
 from pages.parts.ui import frame
 from spool.data import inspect
 from spool.data.inspect import Inspection
@@ -37,12 +38,12 @@ class Chosen:
     def fixed(self) -> str:
         """Why its rows cannot be changed here; empty where they can."""
         if self.stored is None:
-            return "The example stays as it is. Upload a file of your own to correct its rows."
+            return t("data.head.fixed")
         return ""
 
     @property
     def title(self) -> str:
-        return self.stored.name if self.stored else f"{self.path.stem} (example)"
+        return self.stored.name if self.stored else t("data.pick.example", name=self.path.stem)
 
     @property
     def limits(self) -> Limits:

@@ -8,7 +8,7 @@ from pages.parts import findings, quantities
 from pages.parts.escape import md
 from pages.parts.texts import t
 from pages.parts.ui import frame
-from pages.parts.ui.data_findings import COLUMNS, MOST_AT_ONCE
+from pages.parts.ui.data_findings import MOST_AT_ONCE, table_columns
 from spool.data.keeping import keep
 from spool.data.keeping.keep import Stored
 from spool.protocol import durable
@@ -67,7 +67,7 @@ def _table(problems: list[dict[str, Any]], total: int) -> None:
         height="content" if len(found) <= MOST_AT_ONCE else 318,
         placeholder=quantities.DASH,
         alt=t("monitor.data.alt"),
-        column_config=COLUMNS,
+        column_config=table_columns(),
     )
     if len(found) < total:
         shown = quantities.count(len(found))
