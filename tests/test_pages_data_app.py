@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import tiny
+from conftest import ROOT
 from streamlit.testing.v1 import AppTest
 from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
@@ -442,3 +443,14 @@ def test_how_a_file_is_read_goes_to_train(world: World) -> None:  # noqa: F811
     app = visit("train", data="odd.csv", set='{"/data/encoding": ["x"], "/data/delimiter": 7, "/data/header": "x"}')
     assert not app.exception
     assert "data" not in json.loads(app.code[0].value)
+
+
+def test_the_page_is_whole_in_german(world: World) -> None:  # noqa: F811
+    """Buttons that say the same in one language only would be one widget there."""
+    keep.add(world.home, "faq", "faq.csv", b"frage,antwort\n" + b"".join(b"F%d,A%d\n" % (i, i) for i in range(20)))
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+    app.query_params["lang"] = "de"
+    app.run().switch_page("pages/build/data.py").run()
+    assert not app.exception
+    assert [title.value for title in app.title] == ["Daten"]
+    assert [button.label for button in app.button].count("Damit trainieren") == 2

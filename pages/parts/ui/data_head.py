@@ -33,7 +33,7 @@ def title(chosen: Chosen, versions: list[Stored]) -> None:
             if len(versions) > 1 and chosen.stored:
                 _version(chosen.stored, versions)
             _model(chosen)
-            if st.button(t("data.head.train"), type="primary", icon=":material/model_training:"):
+            if st.button(t("data.head.train"), key="data-train", type="primary", icon=":material/model_training:"):
                 dataset.train(chosen)
 
 

@@ -54,7 +54,13 @@ def hub() -> None:
             st.caption(f":red[:material/error:] {t('data.hub.wrong')}")
         else:
             st.caption(t("data.hub.says"))
-        if st.button(t("data.hub.train"), type="primary", icon=":material/model_training:", disabled=reference is None):
+        if st.button(
+            t("data.hub.train"),
+            key="hub-train",
+            type="primary",
+            icon=":material/model_training:",
+            disabled=reference is None,
+        ):
             st.switch_page(frame.TRAIN, query_params={"data": str(reference)})
 
 
