@@ -20,6 +20,7 @@ from runner import attempts, conclude, launch, recover, taking
 from runner.accept import Intake
 from runner.card import Card
 from runner.conclude import Ending
+from runner.doctor import Doctor
 from runner.gate import LOOK_S, Gate
 from runner.guest import Guest
 from runner.notify import Notify
@@ -98,6 +99,7 @@ class Daemon:
         self.intake = Intake(home, places, self.settle_s, options.unreadable_s, room=room, submitters=submitters)
         self.gate = Gate(home, started_in, checker)
         self.orders = Orders(home, self._cancel, submitters)
+        self.doctor = Doctor(home)
         self.schedule = Schedule(home, options, self.orders)
         self.card = Card(home, Gpu(), options.gpu_foreign_gb)
         self.reserve = Reserve(home, options.reserve_mb * 1_000_000)
@@ -183,6 +185,7 @@ class Daemon:
             self._recovered = True
         young = self.intake.scan()
         self.orders.look()
+        self.doctor.look()
         asks.sweep(self.home)
         return young
 

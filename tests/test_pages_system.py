@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,32 +191,75 @@ def test_only_what_stands_between_backticks_is_code() -> None:
     assert with_commands("a ` b") == "a \\` b"
 
 
-def test_the_doctor_is_asked_once_at_a_time_and_again_when_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Home]:
+    """Looks of the web app's own, without the autouse stub."""
     monkeypatch.undo()
     monkeypatch.setattr(looks, "_kept", {})
-    asked = []
+    monkeypatch.setattr(looks, "_asked", {})
+    found: list[Home] = []
 
     def examine(home: Home) -> dict[str, Any]:
-        asked.append(home)
+        found.append(home)
         return REPORT
 
     monkeypatch.setattr(looks, "examine", examine)
+    monkeypatch.setattr(looks, "account", lambda: "web")
+    return found
+
+
+def settled(ask: Callable[[], Seen]) -> Seen:
+    for _ in range(500):
+        seen = ask()
+        if not seen.working:
+            return seen
+        time.sleep(0.01)
+    raise AssertionError("it still works")
+
+
+def test_the_doctor_is_asked_once_at_a_time_and_again_when_old(tmp_path: Path, asked: list[Home]) -> None:
     home, now = Home(tmp_path), [1000.0]
 
     def ask(again: bool = False) -> Seen:
         return looks.ask(home, again, lambda: now[0])
 
     assert ask().working
-    for _ in range(200):
-        if not ask().working:
-            break
-        time.sleep(0.01)
-    assert ask() == Seen(REPORT, 1000.0)
+    assert settled(ask) == Seen(REPORT, 1000.0, account="web")
     now[0] += looks.STALE_S - 1
     assert not ask().working
+    assert len(asked) == 1
     assert ask(again=True).working
-    now[0] += 1
-    assert len(asked) <= 2
+    assert settled(ask).at_s == now[0]
+    assert len(asked) == 2
+
+
+def test_a_runner_that_is_alive_is_asked_to_look(tmp_path: Path, asked: list[Home]) -> None:
+    home, now = Home(tmp_path).create(), time.time()
+    durable.write_json(home.runner_json, {"state": "ready", "heartbeat": now})
+
+    def ask(again: bool = False, later_s: float = 0.0) -> Seen:
+        durable.write_json(home.runner_json, {"state": "ready", "heartbeat": now + later_s})
+        return looks.ask(home, again, lambda: now + later_s)
+
+    assert ask().working
+    assert home.look.exists()
+    durable.write_json(home.doctor_json, {"at": now + 2, "account": "finetuner", **REPORT})
+    seen = ask(later_s=3)
+    assert (seen.account, seen.at_s, seen.working, len(seen.findings)) == ("finetuner", now + 2, False, 3)
+    home.look.unlink()
+    assert ask(again=True, later_s=4).working
+    assert home.look.exists()
+    assert asked == []
+    assert ask(later_s=4 + looks.ANSWER_S - 1).working  # an old runner says nothing
+    assert ask(again=True, later_s=4 + looks.ANSWER_S + 1).working
+    assert settled(lambda: ask(later_s=4 + looks.ANSWER_S + 2)).account == "web"
+
+
+def test_a_damaged_answer_counts_as_none(tmp_path: Path, asked: list[Home]) -> None:
+    home = Home(tmp_path).create()
+    durable.write_json(home.runner_json, {"state": "ready", "heartbeat": time.time()})
+    home.doctor_json.write_text("[1")
+    assert looks.ask(home) == Seen(working=True)
 
 
 def test_the_real_doctor_answers(tmp_path: Path) -> None:

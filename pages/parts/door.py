@@ -15,6 +15,7 @@ from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid
 
 RECEIPTS = 20
+OVERFLOW_UID = 65_534
 MODEL = "gemma-3-270m"
 DATASET = "examples/support_tickets.jsonl"
 
@@ -39,6 +40,7 @@ class Access:
 
     exists: bool
     owner: str = ""
+    """Empty where this process cannot tell: a unit with PrivateUsers= sees all others as nobody."""
     group: str = ""
     mode: str = ""
     writable: bool = False
@@ -88,7 +90,9 @@ def access(home: Home) -> Access:
     except OSError:
         return Access(False)
     writable = os.access(home.incoming, os.W_OK | os.X_OK)
-    return Access(True, _user(info.st_uid), _group(info.st_gid), stat.filemode(info.st_mode), writable)
+    hidden = info.st_uid == OVERFLOW_UID and info.st_uid != os.geteuid()
+    owner = "" if hidden else _user(info.st_uid)
+    return Access(True, owner, _group(info.st_gid), stat.filemode(info.st_mode), writable)
 
 
 def receipts(home: Home, most: int = RECEIPTS) -> list[Receipt]:

@@ -136,6 +136,15 @@ def _order(home: Home, name: str) -> None:
     durable.sync(home.control)  # a queue that was held stays held, also over a power cut
 
 
+def look(home: Home) -> None:
+    """Asks the runner to let the doctor look; what it says lies in spool/doctor.json some seconds later.
+
+    Raises:
+        OSError: control/ cannot be written to.
+    """
+    home.look.touch()
+
+
 def cancel(home: Home, job_id: str) -> None:
     control(home, "cancel", job_id)
 

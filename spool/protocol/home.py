@@ -175,6 +175,16 @@ class Home:
         return self.control / "drain"
 
     @property
+    def look(self) -> Path:
+        """An empty file that asks the runner to let the doctor look (runner/doctor.py)."""
+        return self.control / "look"
+
+    @property
+    def doctor_json(self) -> Path:
+        """What the doctor said when it was asked last, with the runner's eyes."""
+        return self.spool / "doctor.json"
+
+    @property
     def rejected(self) -> Path:
         return self.spool / "rejected"
 

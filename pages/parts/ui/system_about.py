@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import in_force, quantities
+from pages.parts import in_force, looks, quantities
 from pages.parts.escape import md, one_line
 from pages.parts.signin import Open
 from pages.parts.texts import t
 from pages.parts.ui import frame, signin
-from pages.parts.ui.system_health import account, table, with_commands
+from pages.parts.ui.system_health import table, with_commands
 from spool.forecast import machine
 from spool.health import environment, heartbeat
 from spool.protocol.errors import SettingsError
@@ -83,7 +83,7 @@ def about() -> None:
                     (t("system.about.memory"), quantities.size(here.memory_bytes)),
                     (t("system.about.home"), f"`{home.root}`"),
                     (t("system.about.started_in"), f"`{Path.cwd()}`"),
-                    (t("system.about.account"), f"`{account()}`"),
+                    (t("system.about.account"), f"`{looks.account()}`"),
                 ]
             )
             st.space("xsmall")

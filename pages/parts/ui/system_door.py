@@ -35,12 +35,15 @@ def _folder() -> None:
     if not found.exists:
         st.caption(t("system.drop.missing"))
         return
-    st.markdown(t("system.drop.who", owner=found.owner, group=found.group, mode=found.mode))
+    if found.owner:
+        st.markdown(t("system.drop.who", owner=found.owner, group=found.group, mode=found.mode))
+    else:
+        st.markdown(t("system.drop.who_hidden", mode=found.mode))
     if found.writable:
         st.caption(f":green[:material/check_circle:] {t('system.drop.may')}")
     else:
         st.caption(f":orange[:material/warning:] {t('system.drop.may_not')}")
-    if found.group not in ("root", found.owner):
+    if found.owner and found.group not in ("root", found.owner):
         st.caption(t("system.drop.join", group=found.group))
 
 

@@ -1,6 +1,5 @@
 """System, Health: the doctor's findings with their cures, and the runner."""
 
-import getpass
 from typing import Any
 
 import streamlit as st
@@ -89,16 +88,14 @@ def _footer(seen: Seen) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         when = quantities.ago(iso(seen.at_s), frame.now())
-        st.caption(t("system.look.age", ago=when, account=account()) + " " + t("system.look.english"), width="stretch")
+        st.caption(
+            t("system.look.age", ago=when, account=(seen.account or looks.account()).replace("`", ""))
+            + " "
+            + t("system.look.english"),
+            width="stretch",
+        )
         label = t("system.look.working") if seen.working else t("system.look.again")
         st.button(label, key="look-again", icon=":material/refresh:", disabled=seen.working)
-
-
-def account() -> str:
-    try:
-        return getpass.getuser().replace("`", "")
-    except (KeyError, OSError):
-        return "?"
 
 
 def runner() -> None:
