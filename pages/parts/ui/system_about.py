@@ -43,7 +43,7 @@ def settings() -> None:
             st.markdown(t("system.settings.how"))
         with st.container(gap="small"):
             st.markdown(f"**{t('system.settings.example')}**")
-            st.code(in_force.example(), language="json")
+            st.code(in_force.example(), language=None)
     st.space("xsmall")
     _groups(found.settings)
 

@@ -44,28 +44,29 @@ def _folder() -> None:
     else:
         st.caption(f":orange[:material/warning:] {t('system.drop.may_not')}")
     if found.owner and found.group not in ("root", found.owner):
-        st.caption(t("system.drop.join", group=found.group))
+        st.markdown(f":gray[{t('system.drop.join', group=found.group)}]")
 
 
 def _spec() -> None:
+    """Without colours: those of the highlighting are too pale to read for some."""
     bases = shelf.bases(frame.home())
     model = bases[0].name if bases else None
     st.markdown(f"**{t('system.drop.spec')}**")
     smallest, fuller = st.tabs([t("system.drop.smallest"), t("system.drop.fuller")])
-    smallest.code(door.example(model, None), language="json")
-    fuller.code(door.richer(model, None), language="json")
-    st.caption(t("system.drop.all_fields"))
+    smallest.code(door.example(model, None), language=None)
+    fuller.code(door.richer(model, None), language=None)
+    st.markdown(f":gray[{t('system.drop.all_fields')}]")
 
 
 def _ways() -> None:
     home = frame.home()
     with st.container(gap="xsmall"):
         st.markdown(f"**{t('system.drop.safely')}**")
-        st.caption(t("system.drop.safely_says"))
+        st.markdown(f":gray[{t('system.drop.safely_says')}]")
         here, afar, command = st.tabs([t("system.drop.here"), t("system.drop.afar"), t("system.drop.command")])
-        here.code(door.by_hand(home), language="bash")
-        afar.code(door.from_afar(home, one_line(socket.gethostname(), 80)), language="bash")
-        command.code(door.by_command(home), language="bash")
+        here.code(door.by_hand(home), language=None)
+        afar.code(door.from_afar(home, one_line(socket.gethostname(), 80)), language=None)
+        command.code(door.by_command(home), language=None)
 
 
 @st.fragment(run_every="5s")

@@ -89,7 +89,7 @@ def _footer(seen: Seen) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         when = quantities.ago(iso(seen.at_s), frame.now())
         st.caption(
-            t("system.look.age", ago=when, account=(seen.account or looks.account()).replace("`", ""))
+            t("system.look.age", ago=when, account=md(seen.account or looks.account(), 60))
             + " "
             + t("system.look.english"),
             width="stretch",
@@ -126,8 +126,8 @@ def runner() -> None:
         if told.busy_with:
             _job(told.busy_with)
         if not told.alive:
-            st.code(told.cure or "make up", language="bash")
-            st.caption(t("system.runner.start"))
+            st.code(told.cure or "make up", language=None)
+            st.markdown(f":gray[{t('system.runner.start')}]")
 
 
 def _job(job_id: str) -> None:
