@@ -103,7 +103,7 @@ def _loss(home: Home, job: Job, look: Look) -> None:
         if look.sample:
             says = "monitor.sample.reading" if look.reading else "monitor.sample.large"
             st.caption(f":material/hourglass_top: {t(says, share=quantities.percent(look.read))}")
-        total = _total(columns)
+        total = _total(job, columns)
         if apart:
             key = ("attempts", axis)
             table = columns.remember(key, lambda: series.attempts_table(columns, axis))
@@ -140,7 +140,7 @@ def _strip(job: Job, columns: Columns) -> None:
         return
     with st.container(border=True, gap="small"):
         st.markdown(f"**{t('charts.strip.head')}**")
-        drawn = charts.strip(list(table.columns[2:]), axis, _total(columns))
+        drawn = charts.strip(list(table.columns[2:]), axis, _total(job, columns))
         with st.container(horizontal=True, wrap=False, gap=None):
             st.vega_lite_chart(table, drawn, width="stretch", key=f"chart-strip-{axis}", alt=t("charts.alt.strip"))
             st.space(charts.STRIP_MARGIN_PX)
@@ -193,8 +193,9 @@ def view(repeated: bool = False) -> tuple[float, bool, bool]:
 # ---- what is computed once for everybody who looks
 
 
-def _total(columns: Columns) -> int | None:
-    total = columns.latest("total_steps")
+def _total(job: Job, columns: Columns) -> int | None:
+    """Where the axis of steps ends: with the run; of one that has ended, with what it did."""
+    total = columns.latest("step" if job.ended else "total_steps")
     return int(total) if total else None
 
 
