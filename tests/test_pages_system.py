@@ -309,3 +309,8 @@ def test_no_card_no_table(world: World) -> None:  # noqa: F811
 def test_the_axis_of_the_past_has_even_labels() -> None:
     assert machine_charts._steps(24) == [-24, -20, -16, -12, -8, -4, 0]
     assert machine_charts._steps(168) == pytest.approx([-168, -144, -120, -96, -72, -48, -24, 0])
+
+
+def test_a_german_date_begins_no_list(world: World) -> None:  # noqa: F811
+    world.runner(queue="open", started_at="2026-11-23T01:00:00Z")
+    assert "23\\. Nov" in said(visit(section="health", lang="de"))

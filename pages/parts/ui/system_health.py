@@ -111,7 +111,7 @@ def runner() -> None:
         state = f":red[:material/error:] {md(told.problem, 600)}" if told.halted else _state(told)
         facts += [
             (t("system.runner.state"), state),
-            (t("system.runner.since"), quantities.clock(beat.started_at, frame.zone())),
+            (t("system.runner.since"), md(quantities.clock(beat.started_at, frame.zone()))),
         ]
     if beat.age_s is not None:
         seconds = t("quantities.ago", duration=quantities.duration(max(0.0, beat.age_s)))
