@@ -163,7 +163,7 @@ def loss_table(
     alone = seen[~beside]
     noted = [(mark, at, which, x_at) for (mark, at, which), x_at in zip(marks, _places(marks, step, x), strict=True)]
     noted = [each for each in noted if each[3] >= since]
-    end = (axis == "step" and columns.latest("total_steps")) or max(ends, default=0.0)
+    end = (columns.latest("total_steps") if axis == "step" else None) or max(ends, default=0.0)
     late = [each[3] > since + SIDE * (end - since) for each in noted]
     rest = alone.size + len(noted)
     nothing = np.full(rest, np.nan)
