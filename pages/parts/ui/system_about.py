@@ -113,7 +113,9 @@ def _sign_in() -> str:
 
 def _versions() -> None:
     pins = environment.pins(environment.torch_build() or "cpu")
-    rows = [(t("system.about.app"), environment.installed("gemma-finetuner"), None)]
+    rows: list[tuple[str, str | None, str | None]] = [
+        (t("system.about.app"), environment.installed("gemma-finetuner"), None)
+    ]
     rows += [(t("system.about.python"), platform.python_version(), None)]
     rows += [(name, environment.installed(name), pins.get(name.replace("_", "-").lower())) for name in SHOWN]
     shown = pd.DataFrame(
