@@ -46,7 +46,7 @@ def peak_bytes() -> int:
 
 def drawn(look: Any) -> None:
     """All that a page's refresh makes of a look."""
-    from pages.parts import marks, series, verdict
+    from pages.parts.run import marks, series, verdict
 
     columns = look.columns
     columns.remember(("loss",), lambda: series.loss_table(columns))
@@ -57,7 +57,7 @@ def drawn(look: Any) -> None:
 
 
 def engine(path: Path, rows: int, told: Any) -> None:
-    from pages.parts import bulk, curves
+    from pages.parts.run import bulk, curves
 
     bulk.parse(b'{"step":1,"loss":1}\n')  # what an import costs a server has paid before
     before, store = peak_bytes(), curves.Store()

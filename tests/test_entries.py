@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pages.parts import entries, fields
+from pages.parts.train import entries, fields
 
 KNOWN = fields.all_fields()
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pages.parts import figures
-from pages.parts.presets import Size
+from pages.parts.train import figures
+from pages.parts.train.presets import Size
 from spool.data import inspect
 from spool.data.inspect import Inspection
 from spool.data.keeping import keep

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pages.parts import board, expected
-from pages.parts.board import Board, Wish
+from pages.parts.queue import board, expected
+from pages.parts.queue.board import Board, Wish
 from spool.forecast import queue
 from spool.forecast.queue import Span
 from spool.protocol.dropbox import Order

@@ -11,10 +11,11 @@ import pytest
 from test_pages_app import NASTY, World, said, visit
 from test_pages_app import world as world
 
-from pages.parts import contest, dossier, overlay, overlay_chart, series
-from pages.parts.bulk import parse
-from pages.parts.columns import Columns, Growing
-from pages.parts.dossier import Dossier
+from pages.parts.compare import contest, dossier, overlay, overlay_chart
+from pages.parts.compare.dossier import Dossier
+from pages.parts.run import series
+from pages.parts.run.bulk import parse
+from pages.parts.run.columns import Columns, Growing
 from spool.protocol import durable
 from spool.protocol.home import State
 from spool.protocol.jobs import Job

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pages.parts import bulk, charts, curves, marks, series, texts
-from pages.parts.columns import Columns, Growing
+from pages.parts import texts
+from pages.parts.run import bulk, charts, curves, marks, series
+from pages.parts.run.columns import Columns, Growing
 from spool.protocol import metrics
 
 

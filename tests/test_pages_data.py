@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.parts import changes, data_charts, editing, findings, preview, reading, token_view
+from pages.parts.data import changes, data_charts, editing, findings, preview, reading, token_view
 from spool.data.keeping.diff import Change, Diff
 from spool.data.keeping.keep import Stored
 from spool.data.reading.table import Record

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_pages_app import World, full, said, visit, world  # noqa: F401
 
-from pages.parts import seen, strip, walk
+from pages.parts.queue import seen, strip, walk
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import Job, get_job, iso

@@ -12,7 +12,7 @@ from test_pages_app import NASTY, World, said, visit
 from test_pages_app import world as world
 from test_removal import look
 
-from pages.parts import bundle, lineage, shelf
+from pages.parts.models import bundle, lineage, shelf
 from spool.data.keeping import keep
 from spool.protocol import dropbox, durable, notes, removed
 from spool.protocol.home import State

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
-from pages.parts import curves, samples, tail
+from pages.parts.run import curves, samples, tail
 from spool.protocol import durable, metrics
 from spool.protocol.home import State
 from spool.protocol.jobs import iso

@@ -9,7 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pages.parts import alive, bundle, draft, escape, fields, preview, quantities, shelf, tail, words
+from pages.parts import alive, escape, quantities, words
+from pages.parts.data import preview
+from pages.parts.models import bundle, shelf
+from pages.parts.run import tail
+from pages.parts.train import draft, fields
 from spool.data.reading.table import Record
 from spool.protocol import durable
 from spool.protocol.errors import Problem

@@ -109,7 +109,7 @@ def test_an_address_that_asks_for_nonsense_shows_everything(world: World) -> Non
 def test_a_long_list_is_shown_by_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     for number in range(7):
         world.job(State.QUEUED, f"job {number}")
-    monkeypatch.setattr("pages.parts.board.page.__defaults__", (3,))
+    monkeypatch.setattr("pages.parts.queue.board.page.__defaults__", (3,))
     assert names(visit("queue"), WAITING) == ["job 0", "job 1", "job 2"]
     app = visit("queue", **{"waiting-page": "3"})
     assert names(app, WAITING) == ["job 6"]

@@ -12,9 +12,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages_app import NASTY, World, full, said, world  # noqa: F401  (a fixture)
 
-from pages.parts import card_history, door, in_force, looks, machine_charts, texts
-from pages.parts.looks import Seen
-from pages.parts.ui.system_health import with_commands
+from pages.parts import texts
+from pages.parts.system import card_history, drop_box, in_force, looks, machine_charts
+from pages.parts.system.looks import Seen
+from pages.parts.ui.system.health import with_commands
 from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import iso
@@ -158,7 +159,7 @@ def test_the_examples_are_accepted(tmp_path: Path) -> None:
     from spool.protocol import settings
     from spool.protocol.parse import parse_spec
 
-    for text in (door.example(None, None), door.richer("base", "a b.jsonl")):
+    for text in (drop_box.example(None, None), drop_box.richer("base", "a b.jsonl")):
         parse_spec(text.encode())
     home = Home(tmp_path).create()
     home.settings.write_text(in_force.example())
@@ -167,18 +168,18 @@ def test_the_examples_are_accepted(tmp_path: Path) -> None:
 
 def test_paths_with_blanks_are_quoted() -> None:
     home = Home(Path("/srv/my data"))
-    assert door.by_hand(home) == (
+    assert drop_box.by_hand(home) == (
         "cp job.json '/srv/my data/spool/incoming'/.job.part\n"
         "mv '/srv/my data/spool/incoming'/.job.part '/srv/my data/spool/incoming'/job.json"
     )
-    assert door.by_command(home) == "finetuner --home '/srv/my data' submit job.json --wait"
+    assert drop_box.by_command(home) == "finetuner --home '/srv/my data' submit job.json --wait"
 
 
 def test_receipts_are_the_newest_whatever_became_of_them(world: World) -> None:  # noqa: F811
     for number in range(30):
         world.job(State.QUEUED, f"job {number}")
     world.rejected()
-    found = door.receipts(world.home, most=3)
+    found = drop_box.receipts(world.home, most=3)
     assert [(each.name, each.state) for each in found] == [
         ("night run.json", "rejected"),
         ("job 29", "queued"),

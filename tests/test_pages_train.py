@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
 
-from pages.parts.ui import train_beside
+from pages.parts.ui.train import beside
 from spool.data import inspect
 from spool.data.inspect import Inspection
 from spool.forecast.estimate import Estimate
@@ -38,7 +38,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Inspection]:
 @pytest.fixture(autouse=True)
 def estimated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found: dict[str, Any] = {"is": Estimate(240.0, 180.0, 360.0, 114, None, 2_500_000_000, 355_000_000)}
-    monkeypatch.setattr(train_beside, "estimate", lambda *_, **__: found["is"])
+    monkeypatch.setattr(beside, "estimate", lambda *_, **__: found["is"])
     return found
 
 

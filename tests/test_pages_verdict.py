@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pages.parts import bulk, texts, verdict
-from pages.parts.columns import Columns, Growing
-from pages.parts.verdict import Finding
+from pages.parts import texts
+from pages.parts.run import bulk, verdict
+from pages.parts.run.columns import Columns, Growing
+from pages.parts.run.verdict import Finding
 from spool.protocol import metrics
 
 

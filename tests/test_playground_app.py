@@ -271,14 +271,15 @@ def dialog() -> None:
     """What the dialog shows, as a page of its own: AppTest runs no fragment again."""
     import streamlit as st
 
-    from pages.parts.ui import frame, play_correct
-    from pages.parts.ui.play_models import Adapter
+    from pages.parts.ui import frame
+    from pages.parts.ui.play import correct
+    from pages.parts.ui.play.models import Adapter
 
     known = {"x": Adapter("x", "tickets", "m", "support_tickets", "")}
     asked = [{"role": "user", "content": content} for content in ("Where is it?",)]
     if st.session_state.get("earlier"):
         asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, *asked]
-    play_correct.draw(frame.home(), play_correct.asked(asked, "base", "Wrong.", None, known))
+    correct.draw(frame.home(), correct.asked(asked, "base", "Wrong.", None, known))
 
 
 def opened(world: World, earlier: bool = False) -> AppTest:  # noqa: F811

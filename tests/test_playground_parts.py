@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pages.parts import alive, answers, chat, corrections, prompts, standing
-from pages.parts.chat import BASE, Answer, Choice, Settings, Turn
-from pages.parts.corrections import Correction
-from pages.parts.standing import Around
+from pages.parts import alive
+from pages.parts.play import answers, chat, corrections, prompts, standing
+from pages.parts.play.chat import BASE, Answer, Choice, Settings, Turn
+from pages.parts.play.corrections import Correction
+from pages.parts.play.standing import Around
 from spool.data import inspect
 from spool.data.keeping import keep
 from spool.data.reading.limits import Limits

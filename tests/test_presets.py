@@ -2,8 +2,9 @@
 
 import pytest
 
-from pages.parts import entries, fields, presets, texts
-from pages.parts.presets import Choice, Size
+from pages.parts import texts
+from pages.parts.train import entries, fields, presets
+from pages.parts.train.presets import Choice, Size
 
 ALL = presets.all_presets()
 EPOCHS, BATCH, SHARE = presets.EPOCHS, presets.BATCH, presets.SHARE

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pages.parts import fields, in_force, texts
+from pages.parts import texts
+from pages.parts.system import in_force
+from pages.parts.train import fields
 from spool.protocol.home import Home
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,17 +8,9 @@ import streamlit as st
 
 from pages.parts.escape import md
 from pages.parts.texts import t
-from pages.parts.ui import (
-    data_change,
-    data_findings,
-    data_head,
-    data_pick,
-    data_row,
-    data_statistics,
-    data_versions,
-    frame,
-)
-from pages.parts.ui.dataset import Chosen
+from pages.parts.ui import frame
+from pages.parts.ui.data import change, head, history, pick, row, statistics, trouble
+from pages.parts.ui.data.dataset import Chosen
 from spool.data.keeping import keep
 from spool.data.keeping.keep import Stored
 
@@ -32,32 +24,32 @@ def chosen_of(name: str, newest: Stored | None) -> Chosen:
     if newest is None:
         chosen = Chosen(HOME, name, Path(name), None)
     else:
-        stored = data_pick.version(HOME, name, newest)
+        stored = pick.version(HOME, name, newest)
         reference = name if stored.version == newest.version else stored.reference
         chosen = Chosen(HOME, reference, stored.path, stored)
-    model = data_head.model(HOME)
+    model = head.model(HOME)
     chosen = replace(chosen, model_folder=HOME.models / model if model else None)
-    return replace(chosen, reading=data_head.stated(chosen))
+    return replace(chosen, reading=head.stated(chosen))
 
 
 def show(chosen: Chosen) -> None:
     """One dataset: what it is, whether to train on it, and everything that is known of its rows."""
     versions = keep.versions(HOME, chosen.stored.name) if chosen.stored else []
     seen, no_tokens = chosen.look_as_far_as_possible()
-    data_head.title(chosen, versions)
-    data_head.recognised(chosen, seen)
+    head.title(chosen, versions)
+    head.recognised(chosen, seen)
     if not seen.complete:
-        data_head.progress(chosen, seen)
-    data_head.verdict(chosen, seen)
+        head.progress(chosen, seen)
+    head.verdict(chosen, seen)
     if no_tokens:
         st.caption(f":orange[:material/warning: {t('data.uncounted', problem=md(no_tokens, 300))}]")
     if seen.report:
-        data_head.numbers(seen.report)
-    data_head.differently(chosen)
+        head.numbers(seen.report)
+    head.differently(chosen)
     if seen.report:
         views(chosen, seen.report, versions)
     elif seen.error:
-        data_findings.rows(chosen, [], None)
+        trouble.rows(chosen, [], None)
 
 
 def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> None:
@@ -68,32 +60,32 @@ def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> Non
     opened = next((name for name in names if tabs[name].open), FINDINGS)
     with tabs[opened], frame.plain_errors():
         if opened == FINDINGS:
-            data_findings.show(chosen, report)
+            trouble.show(chosen, report)
         elif opened == SEES:
-            data_row.show(chosen)
+            row.show(chosen)
         elif opened == NUMBERS:
-            data_statistics.show(chosen, report)
+            statistics.show(chosen, report)
         elif opened == ROWS:
-            data_findings.rows(chosen, report["columns"], report["rows"])
+            trouble.rows(chosen, report["columns"], report["rows"])
         elif opened == CHANGE and chosen.fixed:
             st.caption(f":material/lock: {chosen.fixed}")
         elif opened == CHANGE:
-            data_change.show(chosen, report)
+            change.show(chosen, report)
         else:
-            data_versions.show(chosen, versions)
+            history.show(chosen, versions)
 
 
 frame.title(t("data.title"), t("data.says"))
 if says := STATE.pop("data-toast", None):
     st.toast(md(says), icon=":material/check_circle:")
-data_pick.upload(HOME)
-data_pick.hub()
-datasets = data_pick.offered(HOME)
+pick.upload(HOME)
+pick.hub()
+datasets = pick.offered(HOME)
 if not datasets:
     st.caption(t("data.empty"))
 else:
     left, right = st.columns([1, 3.2], gap="medium")
     with left:
-        picked = data_pick.pick(datasets)
+        picked = pick.pick(datasets)
     with right, frame.plain_errors():
         show(chosen_of(picked, datasets[picked]))

@@ -4,16 +4,9 @@ import streamlit as st
 
 from pages.parts.escape import md
 from pages.parts.texts import t
-from pages.parts.ui import (
-    frame,
-    train_beside,
-    train_fill,
-    train_form,
-    train_goal,
-    train_sent,
-    train_settings,
-)
-from pages.parts.ui.train_form import ORIGIN, SENT, STATE
+from pages.parts.ui import frame
+from pages.parts.ui.train import beside, fill, form, goal, sent, settings
+from pages.parts.ui.train.form import ORIGIN, SENT, STATE
 
 
 def head() -> None:
@@ -21,7 +14,7 @@ def head() -> None:
         with st.container(gap="xxsmall", width="content"):
             st.title(t("frame.page.train"), anchor=False)
             st.caption(t("train.says"))
-        train_fill.opener("from", t("train.from.button"), ":material/history:", "job")
+        fill.opener("from", t("train.from.button"), ":material/history:", "job")
 
 
 def origin() -> None:
@@ -36,34 +29,34 @@ def origin() -> None:
 
 def build() -> None:
     """The form on the left, what comes of it on the right."""
-    made, seen, chosen = train_form.settle()
+    made, seen, chosen = form.settle()
     head()
     origin()
-    train_goal.outcome()
+    goal.outcome()
     st.space("xsmall")
     left, right = st.columns([1.75, 1], gap="large")
     with left:
         with st.grid(2, min_column_width=260, gap=("medium", "small")) as grid:
             with grid.cell(), st.container(gap="xsmall"):
-                train_goal.model()
+                goal.model()
             with grid.cell(), st.container(gap="xsmall"):
-                train_goal.data(seen)
-        train_goal.unsuited(train_form.preset(), seen)
+                goal.data(seen)
+        goal.unsuited(form.preset(), seen)
         st.space("xsmall")
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.subheader(t("train.settings"), anchor=False, width="content")
-            train_settings.reset_all()
-        train_settings.essentials(chosen)
+            settings.reset_all()
+        settings.essentials(chosen)
         st.space("xsmall")
-        train_settings.rest(chosen)
+        settings.rest(chosen)
     with right:
-        train_beside.show(made, seen)
+        beside.show(made, seen)
 
 
-train_form.arrive()
+form.arrive()
 if STATE[SENT]:
     frame.title(t("frame.page.train"), t("train.sent.title"))
-    train_sent.show(STATE[SENT])
+    sent.show(STATE[SENT])
 else:
     build()
-train_form.leave()
+form.leave()

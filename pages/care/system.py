@@ -3,15 +3,16 @@
 import streamlit as st
 
 from pages.parts.texts import t, table
-from pages.parts.ui import frame, system_about, system_door, system_health, system_machine
+from pages.parts.ui import frame
+from pages.parts.ui.system import about, drop_box, health, machine
 
 SECTIONS = {
-    "health": system_health.show,
-    "gpu": system_machine.gpu,
-    "disk": system_machine.disk,
-    "drop": system_door.show,
-    "settings": system_about.settings,
-    "about": system_about.about,
+    "health": health.show,
+    "gpu": machine.gpu,
+    "disk": machine.disk,
+    "drop": drop_box.show,
+    "settings": about.settings,
+    "about": about.about,
 }
 SECTION = "section"
 """The name in the address. Streamlit would bind a widget by its label, which is another one in each language."""
@@ -36,4 +37,4 @@ chosen = st.segmented_control(
 )
 st.space("xsmall")
 with frame.plain_errors():
-    SECTIONS.get(str(chosen), system_health.show)()
+    SECTIONS.get(str(chosen), health.show)()

@@ -2,15 +2,17 @@
 
 import streamlit as st
 
-from pages.parts import dossier, shelf
+from pages.parts.compare import dossier
 from pages.parts.escape import md
+from pages.parts.models import shelf
 from pages.parts.texts import t
-from pages.parts.ui import frame, model, models
+from pages.parts.ui import frame
+from pages.parts.ui.models import listing, model
 from spool.protocol import notes
 
 HOME = frame.home()
 
-models.go()
+listing.go()
 everything = frame.jobs()
 asked = st.query_params.get("model")
 if asked:
@@ -25,8 +27,8 @@ else:
     frame.title(t("frame.page.models"), t("models.says"))
     made = shelf.models(HOME, everything, notes.read_all(HOME))
     if made:
-        models.show(made)
+        listing.show(made)
     else:
         frame.nothing(t("models.empty.head"), t("models.empty.says"), frame.TRAIN, t("models.empty.do"))
     st.space("small")
-    models.bases(shelf.bases(HOME), everything)
+    listing.bases(shelf.bases(HOME), everything)

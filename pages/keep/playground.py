@@ -6,9 +6,10 @@ No model runs in the web process: a chat is an interactive `generate` job that m
 import streamlit as st
 
 from pages.parts.texts import t
-from pages.parts.ui import frame, play_batch, play_chat, play_correct, play_models
-from pages.parts.ui.play_batch import NEW
-from pages.parts.ui.play_chat import Talk
+from pages.parts.ui import frame
+from pages.parts.ui.play import batch, chat, correct, models
+from pages.parts.ui.play.batch import NEW
+from pages.parts.ui.play.chat import Talk
 
 HOME = frame.home()
 CHAT, BATCH = "chat", "batch"
@@ -32,35 +33,35 @@ def view() -> None:
 
 
 def page() -> None:
-    known = play_models.adapters(HOME)
-    batch = st.query_params.get("batch")
+    known = models.adapters(HOME)
+    asked = st.query_params.get("batch")
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         view()
-        if batch is not None:
-            play_batch.earlier(HOME, batch)
+        if asked is not None:
+            batch.earlier(HOME, asked)
         else:
             beside = st.container(horizontal=True, width="content", gap="small")
-    if batch not in (None, NEW):
-        play_correct.saved()
-        play_batch.show(HOME, known, str(batch))
+    if asked not in (None, NEW):
+        correct.saved()
+        batch.show(HOME, known, str(asked))
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        choice = play_models.choose(HOME, known)
+        choice = models.choose(HOME, known)
         if choice is not None:
-            told = play_models.settings()
+            told = models.settings()
     if choice is None:
         says = t("playground.nobody.says")
         frame.nothing(t("playground.nobody.head"), says, frame.TRAIN, t("playground.nobody.go"))
-    elif batch == NEW:
+    elif asked == NEW:
         frame.runner_notice()
-        play_batch.ask(HOME, known, choice, told)
+        batch.ask(HOME, known, choice, told)
     else:
         talk = Talk(HOME, known, choice, told)
         with beside:
-            play_chat.menu(talk)
-        play_correct.saved()
-        play_chat.show(talk)
-        frame.at_foot(lambda: play_chat.line(talk))
+            chat.menu(talk)
+        correct.saved()
+        chat.show(talk)
+        frame.at_foot(lambda: chat.line(talk))
 
 
 frame.title(t("frame.page.playground"), t("playground.says"))

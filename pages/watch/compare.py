@@ -5,10 +5,11 @@ The address holds the runs (`/compare?jobs=ID,ID`) and every choice, so a link s
 
 import streamlit as st
 
-from pages.parts import dossier
-from pages.parts.curves import look
+from pages.parts.compare import dossier
+from pages.parts.run.curves import look
 from pages.parts.texts import t
-from pages.parts.ui import compare, compare_tables, frame
+from pages.parts.ui import frame
+from pages.parts.ui.compare import chart, tables
 from spool.protocol.jobs import get_job
 
 HOME = frame.home()
@@ -17,31 +18,31 @@ REFRESH_S = 5
 
 def show(ids: list[str], polled: bool) -> None:
     """Everything about the chosen runs. When the last of them has ended, the page runs once more and polling stops."""
-    compare_tables.go()
+    tables.go()
     dossiers = [dossier.read(HOME, get_job(HOME, each)) for each in ids]
     if polled and all(each.job.ended for each in dossiers):
         st.rerun()
-    named = compare.names(each.job for each in dossiers)
+    named = chart.names(each.job for each in dossiers)
     curves = {each: look(HOME.run(each).metrics).columns for each in ids}
-    compare.verdict(dossiers, named)
-    compare.chart(curves, named)
+    chart.verdict(dossiers, named)
+    chart.chart(curves, named)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(t("compare.outcomes"), anchor=False, width="content")
         with st.container(horizontal=True, width="content", gap="small"):
-            compare_tables.take_along(dossiers, curves, named)
-            compare.take_along(curves, named)
-    compare_tables.outcomes(dossiers, curves, named)
-    compare_tables.differing(dossiers, named)
+            tables.take_along(dossiers, curves, named)
+            chart.take_along(curves, named)
+    tables.outcomes(dossiers, curves, named)
+    tables.differing(dossiers, named)
 
 
 frame.title(t("frame.page.compare"), t("compare.says"))
-known = compare.comparable(frame.jobs())
+known = chart.comparable(frame.jobs())
 if not known:
     frame.nothing(t("compare.empty.head"), t("compare.empty.says"), frame.TRAIN, t("compare.empty.do"))
 else:
-    chosen = compare.pick(known)
+    chosen = chart.pick(known)
     if not chosen:
-        compare.suggestions(known)
+        chart.suggestions(known)
     else:
         live = any(not known[each].ended for each in chosen)
         with frame.plain_errors():

@@ -5,12 +5,14 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import expected, quantities, seen, strip
-from pages.parts.board import Board
+from pages.parts import quantities
 from pages.parts.escape import md
+from pages.parts.queue import expected, seen, strip
+from pages.parts.queue.board import Board
 from pages.parts.texts import t
-from pages.parts.ui import board as shared
-from pages.parts.ui import frame, jobs, walk
+from pages.parts.ui import frame, jobs
+from pages.parts.ui.queue import board as shared
+from pages.parts.ui.queue import walk
 from spool.protocol.jobs import Job, iso
 
 SINCE = "home-since"

@@ -5,9 +5,11 @@ The address holds the job (`/monitor?job=ID`) and how its charts are drawn, so a
 
 import streamlit as st
 
-from pages.parts import curves, words
+from pages.parts import words
+from pages.parts.run import curves
 from pages.parts.texts import t
-from pages.parts.ui import frame, jobs, run, run_curves, run_details, run_generate
+from pages.parts.ui import frame, jobs
+from pages.parts.ui.run import details, figures, generate, head
 from spool.protocol.errors import FinetunerError
 from spool.protocol.jobs import Job
 
@@ -57,26 +59,26 @@ def show(job_id: str, polled: bool) -> None:
     look = curves.look(HOME.run(job_id).metrics)
     if job.ended and polled and not look.reading:
         st.rerun()
-    run.head(HOME, job, look)
-    run.outcome(HOME, job)
+    head.head(HOME, job, look)
+    head.outcome(HOME, job)
     if job.state == "rejected":
         return
     if not job.ended:
-        run.progress(job)
+        head.progress(job)
     if job.kind == "generate":
-        run_generate.show(HOME, job, look)
+        generate.show(HOME, job, look)
     elif look.columns.size:
-        run_curves.show(HOME, job, look)
+        figures.show(HOME, job, look)
 
 
-def details(job_id: str) -> None:
+def written(job_id: str) -> None:
     """What was written: it is looked at less often, and only what is open is sent."""
     try:
         job = frame.job(job_id)
     except FinetunerError:
         return
     if job.state != "rejected":
-        run_details.show(HOME, job)
+        details.show(HOME, job)
 
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -95,4 +97,4 @@ else:
     goes_on = any(job.id == asked and not job.ended for job in everything)
     live = goes_on or curves.look(HOME.run(asked).metrics).reading
     st.fragment(show, run_every=REFRESH_S if live else None)(asked, live)
-    st.fragment(details, run_every=DETAILS_S if goes_on else None)(asked)
+    st.fragment(written, run_every=DETAILS_S if goes_on else None)(asked)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import alive, board, expected, quantities
-from pages.parts.board import ENDED, HELD, STATES, WAITS, Board, Wish
+from pages.parts import alive, quantities
+from pages.parts.queue import board, expected
+from pages.parts.queue.board import ENDED, HELD, STATES, WAITS, Board, Wish
 from pages.parts.texts import t
-from pages.parts.ui import board as shared
-from pages.parts.ui import frame, jobs, queue_tables
-from pages.parts.ui.queue_tables import Picked, View
+from pages.parts.ui import frame, jobs
+from pages.parts.ui.queue import board as shared
+from pages.parts.ui.queue import tables
+from pages.parts.ui.queue.tables import Picked, View
 from pages.parts.words import state as look_of
 from spool.protocol.jobs import Job
 
@@ -84,7 +86,7 @@ def head(title: str, count: int, picked: Picked, chosen: Sequence[Job], orders: 
         says = f"{title} · {quantities.count(count)}" if count else title
         st.subheader(says, anchor=False, width="content")
         if chosen:
-            queue_tables.toolbar(picked, chosen, orders)
+            tables.toolbar(picked, chosen, orders)
 
 
 def pager(found: Sequence[Job], name: str) -> int:
@@ -106,9 +108,9 @@ def waiting(every: Board, wish: Wish, view: View) -> None:
     picked = Picked("waiting", (wish, number))
     listed = picked.freeze(board.page(found, number)[0], every.by_id)
     with above:
-        head(t("queue.waiting"), len(found), picked, picked.jobs(listed), queue_tables.BULK)
+        head(t("queue.waiting"), len(found), picked, picked.jobs(listed), tables.BULK)
         if listed:
-            queue_tables.waiting_table(picked, listed, view, remember)
+            tables.waiting_table(picked, listed, view, remember)
         elif pool:
             st.caption(t("queue.none_fits"))
         else:
@@ -126,9 +128,9 @@ def ended(every: Board, wish: Wish, view: View) -> None:
     picked = Picked("ended", (wish, number))
     listed = picked.freeze(board.page(found, number)[0], every.by_id)
     with above:
-        head(t("queue.finished"), len(found), picked, picked.jobs(listed), queue_tables.BULK_ENDED)
+        head(t("queue.finished"), len(found), picked, picked.jobs(listed), tables.BULK_ENDED)
         if listed:
-            queue_tables.ended_table(picked, listed, view, remember)
+            tables.ended_table(picked, listed, view, remember)
         else:
             st.caption(t("queue.none_fits" if pool else "queue.nothing_finished"))
     left_out = frame.roster().look().left_out

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from pages.parts import alive, quantities, words
-from pages.parts.board import in_order_of_giving
 from pages.parts.escape import md, one_line
+from pages.parts.queue.board import in_order_of_giving
 from pages.parts.texts import t
 from pages.parts.ui import frame
 from spool.health import cures

@@ -1,0 +1,1 @@
+"""Several runs beside each other: who came out best, and what differs."""

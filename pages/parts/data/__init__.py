@@ -1,0 +1,1 @@
+"""What the Data page says and draws: findings, previews, statistics, changes."""

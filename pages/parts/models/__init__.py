@@ -1,0 +1,1 @@
+"""What finished jobs leave behind: exports, lineage, downloads."""

@@ -1,0 +1,1 @@
+"""Chats and batches of prompts: turns, answers, corrections."""

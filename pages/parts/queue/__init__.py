@@ -1,0 +1,1 @@
+"""Jobs in their order, what is expected of them, and what has happened since."""

@@ -1,0 +1,1 @@
+"""A run's metrics as columns, curves and sentences; what it wrote."""

@@ -1,0 +1,1 @@
+"""From a form to a job spec and back: fields, presets, drafts."""

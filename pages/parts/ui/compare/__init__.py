@@ -1,0 +1,1 @@
+"""Pieces of Compare that draw with Streamlit."""

@@ -1,0 +1,1 @@
+"""Pieces of the Data page that draw with Streamlit."""

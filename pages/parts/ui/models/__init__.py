@@ -1,0 +1,1 @@
+"""Pieces of Models that draw with Streamlit."""

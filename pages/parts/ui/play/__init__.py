@@ -1,0 +1,1 @@
+"""Pieces of the Playground that draw with Streamlit."""

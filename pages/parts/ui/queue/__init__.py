@@ -1,0 +1,1 @@
+"""Pieces of Queue and Home that draw with Streamlit."""

@@ -1,0 +1,1 @@
+"""Pieces of one run, on Monitor that draw with Streamlit."""

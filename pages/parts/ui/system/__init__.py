@@ -1,0 +1,1 @@
+"""Pieces of System that draw with Streamlit."""
