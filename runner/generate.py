@@ -179,7 +179,7 @@ def _answer_all(
         for start in range(0, len(places), BATCH_ROWS)
         if (chunk := [place for place in places[start : start + BATCH_ROWS] if place not in course.answered])
     )
-    while chunks and not course.late():
+    while chunks and not course.look():
         chunk = chunks.popleft()
         try:
             replies = _batch(spec, course, model, encoder, asked, chunk)
@@ -227,8 +227,8 @@ class _Course:
         self.cut = self.cut or self.elapsed_s >= self.limit_s
         return self.cut
 
-    def look(self, said: Any) -> bool:
-        """Between two tokens."""
+    def look(self, said: Any = None) -> bool:
+        """Between two tokens, and between two batches: whether the time is over."""
         self.attempt.pulse()
         if self.attempt.stop.requested:
             raise Stopped

@@ -112,4 +112,4 @@ def test_every_folder_of_a_home_is_below_its_root(home: Home) -> None:
     for name in [name for name, value in vars(Run).items() if isinstance(value, property)]:
         assert getattr(run, name).is_relative_to(home.runs / "x"), name
     home.create()
-    assert sorted(os.listdir(home.spool)) == ["control", "incoming", "rejected", "state"]
+    assert sorted(os.listdir(home.spool)) == ["asks", "control", "incoming", "rejected", "state"]
