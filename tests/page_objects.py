@@ -45,6 +45,10 @@ class Shown:
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name)
 
+    def cell(self, text: str) -> Locator:
+        """A cell of a table, which is drawn on a canvas: what it tells a screen reader."""
+        return self.page.locator("#stMain td").filter(has_text=text).first
+
     def figure(self, label: str) -> str:
         card = self.page.get_by_test_id("stMetric").filter(has_text=label).first
         return card.get_by_test_id("stMetricValue").inner_text()

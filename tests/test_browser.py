@@ -1,11 +1,8 @@
 """The app in headless Chromium on a real server: the way from a file to an adapter, and what no other test can see."""
 
 import os
-import re
-import shutil
 import time
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ QUIET = [
     "--disable-background-networking",
     "--no-first-run",
 ]
+CHARTS = "[data-testid=stVegaLiteChart] :is(svg, canvas).marks"
 SHORT = ":\u2060material/home: **b** $x$ :\u2060red[y] www.evil.test"
 FAQ = "question,answer\n" + "".join(f"How much is article {i}?,Article {i} costs {i} euros.\n" for i in range(40))
 
@@ -96,49 +94,6 @@ def seen(look: Callable[[], Any], enough: Callable[[set[Any]], bool], timeout_s:
     return found
 
 
-@pytest.mark.training
-def test_from_a_file_to_the_adapter(
-    visit: Callable[..., Visitor], home: Home, daemon: Any, tiny_gemma: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(tiny_gemma, home.models / "tiny-gemma")
-    visitor = visit()
-    page = visitor.go("data")
-    page.locator("input[type=file]").set_input_files(
-        {"name": "prices.csv", "mimeType": "text/csv", "buffer": FAQ.encode()}
-    )
-    expect(page.get_by_role("heading", name="prices")).to_be_visible(timeout=20_000)
-    assert visitor.number("Usable") == "40"
-    page.get_by_role("button", name="Train on this").click()
-
-    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
-    page.get_by_role("textbox", name="Name").fill("prices <b>by</b> browser")
-    page.get_by_role("spinbutton", name="Epochs").fill("40")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text('"epochs": 40')).to_be_visible()
-    page.get_by_role("button", name="Start training").dblclick()
-    page.get_by_role("button", name="Watch it").click()
-
-    expect(page).to_have_url(re.compile(r"/monitor\?job=[0-9A-Z]{26}"))
-    expect(page.get_by_test_id("stMetric").first).to_be_visible(timeout=180_000)
-    seen(lambda: visitor.number("Loss"), lambda found: len(found) >= 3, 120)
-    expect(page.locator("svg.marks, canvas.marks").first).to_be_visible()
-    expect(page.get_by_text("The adapter is ready")).to_be_visible(timeout=180_000)
-    expect(page.get_by_role("heading", name="prices <b>by</b> browser")).to_be_visible()
-
-    with page.expect_download(timeout=60_000) as started:
-        page.get_by_role("button", name="Download adapter").click()
-    started.value.save_as(tmp_path / "adapter.zip")
-    names = {Path(name).name for name in zipfile.ZipFile(tmp_path / "adapter.zip").namelist()}
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= names
-    assert "training_args.bin" not in names
-
-    visitor.pushed_bytes = 0
-    time.sleep(7)
-    assert visitor.pushed_bytes < 3_000, "a finished job is not polled any more"
-    assert len(list(home.runs.iterdir())) == 1, "two clicks are one job"
-    assert visitor.strangers() == []
-
-
 def test_a_refresh_keeps_the_chart_and_the_wire_light(
     visit: Callable[..., Visitor], home: Home, tmp_path: Path
 ) -> None:
@@ -147,9 +102,9 @@ def test_a_refresh_keeps_the_chart_and_the_wire_light(
     world.runner(current_job=job_id)
     visitor = visit()
     page = visitor.go(f"monitor?job={job_id}")
-    expect(page.locator("svg.marks, canvas.marks")).to_have_count(2)
+    expect(page.locator(CHARTS)).to_have_count(2)
     page.wait_for_timeout(2500)
-    page.evaluate("window.drawn = [...document.querySelectorAll('svg.marks, canvas.marks')]")
+    page.evaluate(f"window.drawn = [...document.querySelectorAll('{CHARTS}')]")
     before, visitor.pushed_bytes = visitor.number("Loss"), 0
     writer = metrics.Writer(home.run(job_id).metrics, 1)
     writer.write(step=1501, total_steps=2000, loss=0.0777, learning_rate=1e-4)
@@ -175,8 +130,9 @@ def test_what_people_wrote_is_text_and_asks_for_nothing(visit: Callable[..., Vis
         page = visitor.go(path)
         main = page.locator("#stMain")
         assert main.locator("img[src='x'], a[href^='javascript'], img[src*='evil'], .katex").count() == 0, path
-        if path == "queue":
-            expect(page.get_by_text("<img src=x onerror=alert(1)> [x](").first).to_be_visible()
+        if path.startswith("monitor?"):
+            expect(page.get_by_role("heading", name="<img src=x onerror=alert(1)> [x](").first).to_be_visible()
+        if path == "":
             expect(page.get_by_text(SHORT, exact=True)).to_be_visible()
     assert visitor.strangers() == []
 

@@ -127,7 +127,7 @@ def test_from_a_broken_file_to_a_job(visit: Callable[..., Visitor], home: Home) 
     (dropped,) = home.incoming.glob("*.json")
     spec = json.loads(dropped.read_bytes())
     assert (spec["dataset"], spec["model"]) == ("orders-Grosse", "tiny-gemma")
-    assert spec["data"] == {"max_length": 24, "eval_fraction": 0.1}
+    assert spec["data"] == {"max_length": 24}
     assert visitor.strangers() == []
 
 

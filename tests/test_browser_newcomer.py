@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Runner
 from playwright.sync_api import Browser, expect, sync_playwright
+from test_browser import Visitor
 from test_pages_server import Serve, serve  # noqa: F401
 
 from spool.protocol.home import Home
@@ -45,7 +46,8 @@ def test_from_a_csv_with_problems_to_a_chat_and_a_download(
     shutil.copytree(tiny_gemma, home.models / "tiny-gemma")
     address = serve()
     urllib.request.urlopen(f"http://{address}/_stcore/script-health-check", timeout=60).close()
-    page = seen.window(chromium)
+    visitor = Visitor(chromium, address)
+    page = visitor.page
 
     data = seen.Data(page, address).visit()
     data.upload("prices.csv", PRICES)
@@ -64,6 +66,9 @@ def test_from_a_csv_with_problems_to_a_chat_and_a_download(
     expect(monitor.chart()).to_be_visible(timeout=seen.TRAINING_MS)
     monitor.wait_until_done()
     assert len(list_jobs(home)) == 1, "two clicks are one job"
+    visitor.pushed_bytes = 0
+    page.wait_for_timeout(7000)
+    assert visitor.pushed_bytes < 3000, "a finished job is not polled any more"
 
     archive = monitor.download(tmp_path / "adapter.zip")
     assert {"adapter_model.safetensors", "README.md"} <= {Path(n).name for n in zipfile.ZipFile(archive).namelist()}
@@ -74,12 +79,16 @@ def test_from_a_csv_with_problems_to_a_chat_and_a_download(
     chat.answered(models=2)
 
     queue = chat.go_to(seen.Queue)
-    queue.says("tiny-gemma")
-    queue.go_to(seen.Models).says("prices")
+    queue.says("Finished · ")
+    models = queue.go_to(seen.Models)
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    expect(models.cell("tiny-gemma on prices")).to_be_attached()
+    assert visitor.strangers() == []
 
 
 def test_the_browsers_language_is_spoken_and_can_be_chosen(chromium: Browser, serve: Serve, home: Home) -> None:  # noqa: F811
     address = serve()
+    urllib.request.urlopen(f"http://{address}/_stcore/script-health-check", timeout=60).close()
     page = chromium.new_context(locale="de-AT").new_page()
     page.goto(f"http://{address}/queue")
     expect(page.get_by_role("heading", level=1, name="Warteschlange")).to_be_visible(timeout=seen.PAINT_MS)

@@ -90,12 +90,12 @@ def job(job_id: str) -> Job:
 
 
 def language() -> str:
-    """The reader's: as chosen in the sidebar or the address, else as their browser says."""
-    chosen = st.query_params.get(LANGUAGE) or st.session_state.get(LANGUAGE)
+    """The reader's: as the address says or the sidebar's choice, else as their browser says."""
+    chosen = st.query_params.get(LANGUAGE) or st.session_state.get(SPOKEN)
     return chosen if chosen in texts.LANGUAGES else texts.closest(st.context.locale)
 
 
-LANGUAGE = "lang"
+LANGUAGE, SPOKEN = "lang", "spoken"
 texts.ask_with(language)
 
 
@@ -226,20 +226,35 @@ def _navigation() -> None:
                 st.page_link(path, label=t(f"frame.page.{name}"), icon=f":material/{icon}:", help="")
 
 
+def _languages() -> None:
+    """The choice of a language: it goes along to every page, and into the address where the browser's is another."""
+    own = texts.closest(st.context.locale)
+
+    def spoken(chosen: str) -> None:
+        st.session_state[SPOKEN] = chosen
+        if chosen != own:
+            st.query_params[LANGUAGE] = chosen
+        else:
+            st.query_params.pop(LANGUAGE, None)
+
+    spoken(language())
+    st.session_state[LANGUAGE] = language()
+    st.selectbox(
+        t("frame.language"),
+        list(texts.LANGUAGES),
+        format_func=texts.LANGUAGES.__getitem__,
+        key=LANGUAGE,
+        on_change=lambda: spoken(st.session_state[LANGUAGE]),
+        label_visibility="collapsed",
+        icon=":material/language:",
+        width=150,
+    )
+
+
 def sidebar() -> None:
     with st.sidebar:
         _navigation()
         st.space("stretch")
         _runner_dot()
-        st.selectbox(
-            t("frame.language"),
-            list(texts.LANGUAGES),
-            index=list(texts.LANGUAGES).index(language()),
-            format_func=texts.LANGUAGES.__getitem__,
-            key=LANGUAGE,
-            bind="query-params",
-            label_visibility="collapsed",
-            icon=":material/language:",
-            width=150,
-        )
+        _languages()
         signin.who()

@@ -56,7 +56,7 @@ def _head(found: Dossier, usable: bool) -> None:
     tags = " ".join(f":gray-badge[{md(tag, 40)}]" for tag in found.note.tags)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(gap="xxsmall", width="content"):
-            st.subheader(md(jobs.short_name(job), 80), anchor=False)
+            st.title(md(jobs.short_name(job), 80), anchor=False)
             who = t("models.by", who=md(job.submitted_by, 60)) if job.submitted_by else ""
             when = quantities.clock(job.ended_at, frame.zone())
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -113,7 +113,8 @@ def _loss(home: Home, job: Job, look: Look) -> None:
             marked = _marks(home, job, columns)
             table = _loss_table(columns, axis, share, shown, marked)
             drawn = charts.loss(axis, total, log)
-            alt = _described(columns)
+            # where the words of a chart change it is drawn anew, and a zoom is lost
+            alt = _described(columns) if job.ended else t("charts.alt.loss_running")
         st.vega_lite_chart(table, drawn, key=f"chart-loss-{axis}-{apart}-{log}", alt=alt)
         st.caption(t("charts.zoom"))
 
