@@ -42,7 +42,7 @@ def show(chosen: Chosen) -> None:
         head.progress(chosen, seen)
     head.verdict(chosen, seen)
     if no_tokens:
-        st.caption(f":orange[:material/warning: {t('data.uncounted', problem=md(no_tokens, 300))}]")
+        st.markdown(f":orange[:material/warning: {t('data.uncounted', problem=md(no_tokens, 300))}]")
     if seen.report:
         head.numbers(seen.report)
     head.differently(chosen)

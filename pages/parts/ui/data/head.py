@@ -211,7 +211,7 @@ def _said(chosen: Chosen, plain: Inspection) -> None:
         st.caption(t("data.read.also", others=md(listed, 300)))
     half = reading.half_mapped(chosen.reading, (chosen.look_as_far_as_possible()[0].report or {}).get("format"))
     if half:
-        st.caption(f":orange[:material/warning: {md(half, 300)}]")
+        st.markdown(f":orange[:material/warning: {md(half, 300)}]")
     values = chosen.reading.values()
     if values:
         told = ", ".join(f"{pointer[1:].replace('/', '.')} = {value}" for pointer, value in values.items())
