@@ -42,6 +42,6 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=180s \
 FROM base AS web
 EXPOSE 8501
 # Inside a container the port is published by whoever runs it, by default to 127.0.0.1 (deploy/compose.yaml).
-CMD ["streamlit", "run", "serve.py", "--server.address", "0.0.0.0", "--server.headless", "true"]
+CMD ["streamlit", "run", "deploy/serve.py", "--server.address", "0.0.0.0", "--server.headless", "true"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/script-health-check', timeout=4)"]

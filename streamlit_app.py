@@ -1,6 +1,6 @@
 """The web app's entry: page settings, the sign-in gate and navigation, no logic.
 
-Run as: streamlit run serve.py        (or `make up`, which starts the runner too)
+Run as: streamlit run deploy/serve.py        (or `make up`, which starts the runner too)
 """
 
 import streamlit as st

@@ -18,7 +18,7 @@ root='' start=yes packages=yes token='' forget_token=no sign_in='' forget_sign_i
 prefix='' home='' port=''
 UNITS="finetuner-runner.service finetuner-web.service"
 CODE="README.md LICENSE NOTICE pyproject.toml requirements-cpu.lock requirements-gpu.lock requirements-dev.lock
-serve.py streamlit_app.py .streamlit deploy docs examples pages runner spool"
+streamlit_app.py .streamlit deploy docs examples pages runner spool"
 
 say() { printf '== %s\n' "$*"; }
 refuse() { printf 'install: %s\n' "$*" >&2; exit 2; }

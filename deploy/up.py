@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8501")))
     arguments = parser.parse_args()
     environment = {**os.environ, "FINETUNER_HOME": str(Path(arguments.home).resolve())}
-    web = ["streamlit", "run", "serve.py", "--server.port", str(arguments.port), "--server.headless", "true"]
+    web = ["streamlit", "run", "deploy/serve.py", "--server.port", str(arguments.port), "--server.headless", "true"]
     commands = {"runner": ["runner.daemon"], "web app": web}
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

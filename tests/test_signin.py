@@ -361,7 +361,7 @@ def test_without_the_door_a_sign_in_opens_nothing(
     monkeypatch.setattr(gate, "_door_stands", False)
     shown = app(ACCESS)
     assert [title.value for title in shown.title] == ["Not available"]
-    assert "serve.py" in said_by(shown)
+    assert "deploy/serve.py" in said_by(shown)
 
 
 def test_without_sign_in_the_sidebar_says_so(app: Callable[[Any], AppTest]) -> None:

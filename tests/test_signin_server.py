@@ -38,7 +38,7 @@ JOB = "01K00001ABCDEFGHJKMNPQRSTV"
 class Web:
     """The web app with a provider beside it."""
 
-    def __init__(self, folder: Path, script: str = "serve.py", extra: str = "") -> None:
+    def __init__(self, folder: Path, script: str = "deploy/serve.py", extra: str = "") -> None:
         self.folder, self.port = folder, free_port()
         self.origin = f"http://localhost:{self.port}"
         self.provider = Provider(f"{self.origin}/oauth2callback")
@@ -297,7 +297,7 @@ def test_without_its_door_the_app_stays_shut(tmp_path: Path) -> None:
 def test_a_half_made_configuration_keeps_the_app_from_starting(tmp_path: Path) -> None:
     (tmp_path / "secrets.toml").write_text('[auth]\nclient_id = "x1"\n')
     environment = {**os.environ, "STREAMLIT_SECRETS_FILES": str(tmp_path / "secrets.toml")}
-    command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.port", str(free_port())]
+    command = [sys.executable, "-m", "streamlit", "run", "deploy/serve.py", "--server.port", str(free_port())]
     for last in ([], ["--", "--check"]):
         done = subprocess.run([*command, *last], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 78, done.stderr
@@ -307,7 +307,7 @@ def test_a_half_made_configuration_keeps_the_app_from_starting(tmp_path: Path) -
 
 def test_a_configuration_can_be_checked_without_starting(web: Web) -> None:
     environment = {**os.environ, "STREAMLIT_SECRETS_FILES": str(web.secrets)}
-    command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--", "--check"]
+    command = [sys.executable, "-m", "streamlit", "run", "deploy/serve.py", "--", "--check"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"Sign-in at {web.origin} for *@example.org.")
     assert SECRET not in done.stdout + done.stderr
@@ -329,7 +329,7 @@ def test_an_open_app_is_not_handed_on_by_a_proxy(tmp_path: Path, proxy: bool) ->
 
 
 def test_an_open_app_on_all_addresses_does_not_start() -> None:
-    command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.port", str(free_port())]
+    command = [sys.executable, "-m", "streamlit", "run", "deploy/serve.py", "--server.port", str(free_port())]
     done = subprocess.run(
         [*command, "--server.address", "0.0.0.0"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

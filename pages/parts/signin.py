@@ -7,7 +7,7 @@
     hours = 8                                       a sign-in lasts so long; default: until the provider's token expires
     sign_in = "elsewhere"                           without [auth]: a proxy in front signs people in
 
-Everything is judged before the web app starts (serve.py); a file that is wrong in any way opens nothing.
+Everything is judged before the web app starts (deploy/serve.py); a file that is wrong in any way opens nothing.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The web server: what must be right before it starts, and the door in front of every request. No page is made here.
 
-Run as: streamlit run serve.py                 (or `make up`, which starts the runner too)
-        streamlit run serve.py -- --check      says whether the sign-in is set up correctly, and starts nothing
+Run as: streamlit run deploy/serve.py                 (or `make up`, which starts the runner too)
+        streamlit run deploy/serve.py -- --check      says whether the sign-in is set up correctly, and starts nothing
 """
 
 import sys
@@ -26,4 +26,4 @@ if "--check" in sys.argv[1:]:
     print(access, flush=True)
     sys.exit(0)
 
-app = st.App("streamlit_app.py", middleware=[Middleware(Door, access=access)] if isinstance(access, Access) else [])
+app = st.App("../streamlit_app.py", middleware=[Middleware(Door, access=access)] if isinstance(access, Access) else [])
