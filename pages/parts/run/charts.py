@@ -75,7 +75,7 @@ def _loss(axis: str, total_steps: int | None, log: bool, language: str) -> dict[
             .encode(x=x, y=alt.Y(f"{field}:Q", title=None, scale=y, axis=_quiet(log)), color=_color(legend))
         )
 
-    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True)
+    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True, aria=False)
     zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
     drawn = alt.layer(
         *_marks(x, legend),
@@ -193,14 +193,14 @@ def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
         drawn = alt.Chart(name=name).transform_filter(f"datum.mark >= 0 && ({which})").transform_calculate(word=words)
         return drawn.transform_calculate(series=f"{alerts} ? 'alert' : datum.mark == 2 ? 'evaluation' : 'quiet'")
 
-    rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True)
+    rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True, aria=False)
     words_at = {"align": "left", "baseline": "top", "dx": 5, "dy": 2, "fontSize": 11, "clip": True}
     names = marked("mark_words", "datum.mark > 0 && !datum.side").mark_text(**words_at)
     before = marked("mark_words_before", "datum.mark > 0 && datum.side").mark_text(
         **(words_at | {"align": "right", "dx": -5})
     )
     points = marked("mark_checkpoints", "datum.mark == 0").mark_point(
-        shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
+        aria=False, shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
     )
     return [
         rules.encode(x=x, color=_color(legend), tooltip=tips),
