@@ -5,10 +5,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import axe_playwright_python
 import pytest
 from conftest import wait_for
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from test_pages_app import NASTY, World
 from test_pages_server import Serve, serve  # noqa: F401
 from test_playground_app import Session, trained
@@ -17,10 +16,10 @@ from spool.data.keeping import keep
 from spool.protocol import asks
 from spool.protocol.home import Home
 from tests import page_objects as seen
+from tests.axe import grave
 from tests.screenshots import CHROMIUM, FLAGS, beating
 
 SLOW_MS = 30_000
-AXE = (Path(axe_playwright_python.__file__).with_name("axe.min.js")).read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +31,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-def grave(page: Page) -> list[str]:
-    """What axe finds serious on the page as it is now."""
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    nodes = [
-        (rule["id"], node) for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
-    ]
-    chosen = 'data-selected="true"'  # Streamlit's own: tests/test_browser_axe.py says why
-    return [f"{name}: {node['html'][:160]}" for name, node in nodes if chosen not in " ".join(map(str, node["target"]))]
 
 
 def test_a_chat_streams_is_stopped_and_corrected(chromium: Browser, serve: Serve, home: Home) -> None:  # noqa: F811
