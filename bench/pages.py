@@ -8,6 +8,7 @@ the web process's own CPU time over many of them, the wire is what the browser's
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -18,11 +19,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
@@ -30,7 +31,7 @@ from websockets.sync.client import connect
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home, State
 from tests import crowd, showcase
-from tests.screenshots import CHROMIUM, FLAGS
+from tests.screenshots import browser, repeating, web
 
 ROOT = Path(__file__).resolve().parent.parent
 TICK_S = os.sysconf("SC_CLK_TCK")
@@ -68,8 +69,6 @@ class Web:
 
 @contextmanager
 def serving(home: Home) -> Iterator[Web]:
-    from tests.screenshots import web
-
     with web(home.root) as address:
         port = int(address.rpartition(":")[2])
         yield Web(_listener(port), port)
@@ -158,26 +157,18 @@ def refreshes(browser: Browser, web: Web, home: Home, job_id: str, seconds: floa
     says("Monitor: a refresh, on the wire", f"{sum(received) / runs / 1000:.1f} kB", "60 kB")
 
 
-@contextmanager
-def growing(home: Home, job_id: str) -> Iterator[None]:
-    stop = threading.Event()
+def growing(home: Home, job_id: str) -> AbstractContextManager[None]:
+    """A running job that logs two rows a second."""
+    row = metrics.last(home.run(job_id).metrics) or {}
+    steps = itertools.count(int(row.get("step") or 0) + 1)
 
     def grow() -> None:
-        last = metrics.last(home.run(job_id).metrics) or {}
-        step = int(last.get("step") or 0)
-        while not stop.wait(0.5):
-            step += 1
-            row = {**last, "step": step, "seq": step, "t": time.time(), "loss": 0.4 + 0.01 * (step % 7)}
-            durable.append_line(home.run(job_id).metrics, row)
-            showcase.beat(home)
+        step = next(steps)
+        more = {"step": step, "seq": step, "t": time.time(), "loss": 0.4 + 0.01 * (step % 7)}
+        durable.append_line(home.run(job_id).metrics, {**row, **more})
+        showcase.beat(home)
 
-    thread = threading.Thread(target=grow)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return repeating(0.5, grow)
 
 
 class Reader(threading.Thread):
@@ -254,8 +245,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
         home = showcase.build(Path(scratch) / "long")
         crowd.crowd(home, ended=100, waiting=5)
         job_id = showcase.jobs(home, State.RUNNING)[0]
@@ -263,26 +253,25 @@ def main() -> None:
         size_mb = home.run(job_id).metrics.stat().st_size / 1e6
         print(f"a run of {arguments.rows:,} rows ({size_mb:.0f} MB) among 100 others:")
         with serving(home) as web:
-            paint(browser, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
-            paints(browser, "Monitor", f"{web.address}/monitor?job={job_id}", chart, "1.5 s")
-            refreshes(browser, web, home, job_id)
+            paint(chromium, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
+            paints(chromium, "Monitor", f"{web.address}/monitor?job={job_id}", chart, "1.5 s")
+            refreshes(chromium, web, home, job_id)
             many(web, home, job_id, arguments.sessions)
         home = showcase.build(Path(scratch) / "crowd")
         crowd.crowd(home, ended=arguments.jobs * 9 // 10, waiting=arguments.jobs // 10)
         print(f"{arguments.jobs:,} jobs:")
         with serving(home) as web:
-            paint(browser, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
+            paint(chromium, f"{web.address}/train", lambda page: expect(page.locator("h1")).to_be_visible())
             showcase.beat(home)
-            paints(browser, "Queue", f"{web.address}/queue", table, "1.5 s")
+            paints(chromium, "Queue", f"{web.address}/queue", table, "1.5 s")
             showcase.beat(home)
             paints(
-                browser,
+                chromium,
                 "Home",
                 web.address,
                 lambda page: expect(page.get_by_role("progressbar").first).to_be_visible(),
                 "1 s",
             )
-        browser.close()
 
 
 if __name__ == "__main__":

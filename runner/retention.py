@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spool.health import expiry
 from spool.health.expiry import PRUNED, Expiry
-from spool.protocol import metrics
+from spool.protocol import durable, metrics
 from spool.protocol.home import FINAL, Home, State
 from spool.protocol.jobs import DROP_BYTES
 from spool.protocol.references import runs_named
@@ -144,7 +144,7 @@ class Retention:
                     continue
                 key = (entry.path, info.st_mtime_ns, info.st_size)
                 seen[key] = self._drops.get(key) or runs_named(
-                    self.home, self.started_in, _first_bytes(Path(entry.path))
+                    self.home, self.started_in, durable.first_bytes(Path(entry.path), DROP_BYTES)
                 )
         self._drops = seen
         return frozenset().union(*seen.values())
@@ -304,20 +304,6 @@ def shorten(path: Path, limit_bytes: int) -> int:
         temporary.unlink(missing_ok=True)
         raise
     return size - path.stat().st_size
-
-
-def _first_bytes(path: Path) -> bytes:
-    """What a drop says; it may be anything, a pipe or gigabytes, and it may be gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, DROP_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
 
 
 def _days(seconds: float) -> str:

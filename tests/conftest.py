@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from spool.protocol import durable, jobs
 from spool.protocol.home import Home
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 STUB = [sys.executable, str(ROOT / "tests" / "stub_trainer.py")]
@@ -156,6 +159,18 @@ def stub_runner(home: Home, make_runner: Callable[..., Runner]) -> Runner:
 def daemon(home: Home, make_runner: Callable[..., Runner]) -> Runner:
     """A runner that really trains."""
     return make_runner(home)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> "Iterator[Browser]":
+    """A headless Chromium. CI has to have one."""
+    from tests import screenshots
+
+    if not screenshots.CHROMIUM.exists():
+        reason = f"no {screenshots.CHROMIUM}: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with screenshots.browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,20 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from spool.protocol.home import Home, State
 from tests import showcase
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run",
+]  # fmt: skip
 PAGES = ("", "data", "train", "queue", "monitor", "compare", "models", "playground", "system")
 HEIGHT = 1000
 SETTLE_MS = 2500
@@ -73,13 +75,22 @@ def web(home: Path) -> Iterator[str]:
 
 
 @contextmanager
-def beating(home: Home) -> Iterator[None]:
-    """Keeps the runner of the showcase alive."""
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; its own downloads and reports are off."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield started
+        started.close()
+
+
+@contextmanager
+def repeating(every_s: float, act: Callable[[], None]) -> Iterator[None]:
+    """Does something every so often, beside what the block does."""
     stop = threading.Event()
 
     def go() -> None:
-        while not stop.wait(4):
-            showcase.beat(home)
+        while not stop.wait(every_s):
+            act()
 
     thread = threading.Thread(target=go)
     thread.start()
@@ -88,6 +99,11 @@ def beating(home: Home) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def beating(home: Home) -> AbstractContextManager[None]:
+    """Keeps the runner of the showcase alive."""
+    return repeating(4, lambda: showcase.beat(home))
 
 
 def settled(page: Page, address: str) -> None:
@@ -105,17 +121,16 @@ def whole(page: Page, width: int) -> None:
 
 
 def take(folder: Path, width: int = 1440) -> None:
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
         full = showcase.build(Path(scratch) / "full")
         empty = Home(Path(scratch) / "empty").create()
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for home, wanted, prefix in (
             (full, views(full), ""),
             (empty, {page or "home": page for page in PAGES}, "empty-"),
         ):
             with web(home.root) as address, beating(full):
                 for scheme in ("light", "dark"):
-                    window = browser.new_context(
+                    window = chromium.new_context(
                         viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, locale="en-GB"
                     )
                     page = window.new_page()
@@ -127,7 +142,6 @@ def take(folder: Path, width: int = 1440) -> None:
                         page.screenshot(path=target)
                         print(target, flush=True)
                     window.close()
-        browser.close()
 
 
 if __name__ == "__main__":

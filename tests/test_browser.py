@@ -1,42 +1,22 @@
 """The app in headless Chromium on a real server: the way from a file to an adapter, and what no other test can see."""
 
-import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocket, expect
 from test_pages_app import NASTY, PAGES, World
 from test_pages_server import Serve, serve  # noqa: F401
 
 from spool.protocol import metrics
 from spool.protocol.home import Home, State
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--no-first-run",
-]
 CHARTS = "[data-testid=stVegaLiteChart] :is(svg, canvas).marks"
 SHORT = ":\u2060material/home: **b** $x$ :\u2060red[y] www.evil.test"
 FAQ = "question,answer\n" + "".join(f"How much is article {i}?,Article {i} costs {i} euros.\n" for i in range(40))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        reason = f"no {CHROMIUM}: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
-        yield browser
-        browser.close()
 
 
 class Visitor:

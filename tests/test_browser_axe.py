@@ -1,16 +1,14 @@
 """What a screen reader and a keyboard meet: axe finds no serious violation on any page, in light and dark."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from spool.protocol.home import Home
 from tests import showcase
 from tests.axe import grave
-from tests.screenshots import CHROMIUM, FLAGS, beating, settled, views, web
+from tests.screenshots import beating, settled, views, web
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +20,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def address(home: Home) -> Iterator[str]:
     with web(home.root) as address, beating(home):
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        reason = f"no {CHROMIUM}: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

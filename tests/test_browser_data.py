@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from test_browser import Visitor, chromium, visit  # noqa: F401
+from test_browser import Visitor, visit  # noqa: F401
 from test_pages_app import NASTY
 from test_pages_data_app import FAQ, tokenizer_only
 from test_pages_server import serve  # noqa: F401

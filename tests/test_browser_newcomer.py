@@ -1,37 +1,23 @@
 """The whole way of somebody who only has a CSV: upload, see problems, train, watch, chat, download; then in German."""
 
-import os
 import re
 import shutil
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Runner
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from test_browser import Visitor
 from test_pages_server import Serve, serve  # noqa: F401
 
 from spool.protocol.home import Home
 from spool.protocol.jobs import list_jobs
 from tests import page_objects as seen
-from tests.screenshots import CHROMIUM, FLAGS
 
 ROWS = [f"How much is article {i}?;Article {i} costs {i} euros." for i in range(60)]
 PRICES = "\n".join(["question;answer", *ROWS, ROWS[3], "Is there a discount?;", ROWS[3]]).encode()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        reason = f"no {CHROMIUM}: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.training

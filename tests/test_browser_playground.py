@@ -1,13 +1,9 @@
 """The Playground in a real browser: answers stream, are stopped, corrected and compared; its session is played here."""
 
-import os
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from conftest import wait_for
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from test_pages_app import NASTY, World
 from test_pages_server import Serve, serve  # noqa: F401
 from test_playground_app import Session, trained
@@ -17,20 +13,9 @@ from spool.protocol import asks
 from spool.protocol.home import Home
 from tests import page_objects as seen
 from tests.axe import grave
-from tests.screenshots import CHROMIUM, FLAGS, beating
+from tests.screenshots import beating
 
 SLOW_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        reason = f"no {CHROMIUM}: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_a_chat_streams_is_stopped_and_corrected(chromium: Browser, serve: Serve, home: Home) -> None:  # noqa: F811

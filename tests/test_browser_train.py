@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, expect
-from test_browser import Visitor, chromium, visit  # noqa: F401
+from test_browser import Visitor, visit  # noqa: F401
 from test_pages_app import World
 from test_pages_server import serve  # noqa: F401
 

@@ -8,12 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from spool.forecast import rows, shapes
 from spool.forecast.costs import LINEAR_BYTES, OPTIMIZER_BYTES, Plan
 from spool.forecast.shapes import Shape
-from spool.protocol import durable, jobs
+from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import Home, Run, State
 from spool.protocol.states import Tokens
 
@@ -159,18 +157,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-            lines = file.read().splitlines()
+            return metrics.parse(file.read())[0]
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            row = orjson.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    return found
 
 
 def _wall_s(home: Home, run: Run) -> float | None:

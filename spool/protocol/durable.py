@@ -6,6 +6,7 @@ A failed fsync is raised and never retried: after it the kernel may have dropped
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -109,3 +110,17 @@ def read_json(path: Path) -> Any:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def first_bytes(path: Path, most_bytes: int) -> bytes:
+    """The start of what people put there: it may be anything, a pipe or gigabytes, and it may be gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, most_bytes) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

@@ -72,20 +72,24 @@ class Reader:
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
         self.tail = (self.tail + whole)[-200:]
-        return self._parse(whole)
-
-    def _parse(self, data: bytes) -> list[Row]:
-        rows = []
-        for line in data.splitlines():
-            try:
-                row = orjson.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict):
-                rows.append(row)
-            elif line.strip():
-                self.broken += 1
+        rows, broken = parse(whole)
+        self.broken += broken
         return rows
+
+
+def parse(data: bytes) -> tuple[list[Row], int]:
+    """(rows, lines that are none) of whole lines."""
+    rows, broken = [], 0
+    for line in data.splitlines():
+        try:
+            row = orjson.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            broken += 1
+    return rows, broken
 
 
 def read(path: Path) -> list[Row]:

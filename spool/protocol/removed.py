@@ -5,7 +5,6 @@ exports/ and checkpoints/ and writes runs/ID/removed.json first; spec, metrics, 
 """
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +84,11 @@ def needs(home: Home, started_in: Path) -> dict[str, frozenset[str]]:
     found = {}
     for folder in (home.incoming, home.accepting):
         for path in _listed(folder):
-            found[path.stem] = runs_named(home, started_in, _bytes(path, DROP_BYTES))
+            found[path.stem] = runs_named(home, started_in, durable.first_bytes(path, DROP_BYTES))
     for state in LIVE:
         for path in _listed(home.state(state)):
             if is_ulid(job_id := path.name[-31:-5]):
-                found[job_id] = runs_named(home, started_in, _bytes(home.run(job_id).spec, DROP_BYTES))
+                found[job_id] = runs_named(home, started_in, durable.first_bytes(home.run(job_id).spec, DROP_BYTES))
     return found
 
 
@@ -107,21 +106,7 @@ def _listed(folder: Path) -> list[Path]:
 
 def _small(path: Path, most_bytes: int = DROP_BYTES) -> dict[str, Any]:
     try:
-        document = orjson.loads(_bytes(path, most_bytes))
+        document = orjson.loads(durable.first_bytes(path, most_bytes))
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _bytes(path: Path, most_bytes: int) -> bytes:
-    """What people put there may be anything, a pipe or gigabytes, and it may be gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, most_bytes) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)

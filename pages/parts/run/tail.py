@@ -10,10 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from pages.parts import escape, words
 from pages.parts.texts import has, t
+from spool.protocol import metrics
 
 LOG_BYTES = 64_000
 LOG_LINES = 200
@@ -100,15 +99,7 @@ def rows(path: Path) -> Sequence[dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _rows(path: Path, inode: int, size: int, changed_ns: int) -> Sequence[dict[str, Any]]:
-    found = []
-    for line in _bytes(path, ROWS_BYTES).split(b"\n"):
-        try:
-            row = orjson.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    return tuple(found)
+    return tuple(metrics.parse(_bytes(path, ROWS_BYTES))[0])
 
 
 def events(path: Path, most: int = 200) -> list[dict[str, Any]]:
