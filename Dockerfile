@@ -15,12 +15,15 @@ RUN apt-get update \
 WORKDIR /app
 USER 10001
 # The packages change seldom, the code often: so they are installed first, from the lock files alone.
-COPY --chown=finetuner pyproject.toml README.md LICENSE NOTICE requirements-cpu.lock requirements-gpu.lock requirements-dev.lock ./
+COPY --chown=finetuner pyproject.toml README.md LICENSE NOTICE requirements-*.lock ./
 COPY --chown=finetuner deploy/setup.sh deploy/setup.sh
 COPY --chown=finetuner spool/__init__.py spool/__init__.py
 COPY --chown=finetuner runner/__init__.py runner/__init__.py
 COPY --chown=finetuner pages/__init__.py pages/__init__.py
-RUN deploy/setup.sh
+# What some exports need beside that: --build-arg EXTRAS='onnx gptq'
+ARG EXTRAS=
+# hadolint ignore=SC2086
+RUN deploy/setup.sh $EXTRAS
 COPY --chown=finetuner . .
 # The root is read-only in deploy/compose.yaml: what libraries keep for themselves goes to the volume or to /tmp.
 ENV FINETUNER_HOME=/var/lib/finetuner \

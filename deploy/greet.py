@@ -1,9 +1,12 @@
 """Waits until the web app serves, and runs its script once: until then Streamlit knows no page behind a deep link.
 
-Run as: python deploy/greet.py --port 8501        (finetuner-web.service does, deploy/up.py calls `greet`)
+Run as: python deploy/greet.py --port 8501 --pid N        (finetuner-web.service does, deploy/up.py calls `greet`)
+
+It ends when process N has ended: a web app that refuses to start must not keep systemd waiting.
 """
 
 import argparse
+import os
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +28,20 @@ def greet(port: int, alive: Callable[[], bool] = lambda: True) -> bool:
     return alive()
 
 
+def lives(pid: int) -> bool:
+    """Asked with a signal: in a service's sandbox /proc does not show it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="greet")
     parser.add_argument("--port", type=int, required=True)
-    greet(parser.parse_args().port)
+    parser.add_argument("--pid", type=int, required=True)
+    arguments = parser.parse_args()
+    greet(arguments.port, lambda: lives(arguments.pid))

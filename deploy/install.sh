@@ -15,10 +15,11 @@ set -euo pipefail
 
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 root='' start=yes packages=yes token='' forget_token=no sign_in='' forget_sign_in=no uninstall=no purge=no
-prefix='' home='' port=''
+sign_in_checked=no prefix='' home='' port=''
 UNITS="finetuner-runner.service finetuner-web.service"
 CODE="README.md LICENSE NOTICE pyproject.toml requirements-cpu.lock requirements-gpu.lock requirements-dev.lock
-streamlit_app.py .streamlit deploy docs examples pages runner spool"
+requirements-onnx.lock requirements-gptq.lock requirements-benchmarks.lock streamlit_app.py .streamlit deploy docs examples
+pages runner spool"
 
 say() { printf '== %s\n' "$*"; }
 refuse() { printf 'install: %s\n' "$*" >&2; exit 2; }
@@ -88,7 +89,7 @@ copy_code() {
     rm -rf "$root${prefix:?}/$name"
     mv "$root$prefix/$name.new" "$root$prefix/$name"
   done
-  find "$root$prefix" -path "$root$prefix/.venv" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+  find "$root$prefix" -path "$root$prefix/.venv*" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
   chmod -R u=rwX,go=rX "$root$prefix/pages" "$root$prefix/runner" "$root$prefix/spool" "$root$prefix/deploy" "$root$prefix/.streamlit"
 }
 
@@ -100,6 +101,27 @@ install_packages() {
   case $interpreter in
     /home/* | /root/*) refuse "$interpreter lies where the services cannot see it. Remove $prefix/.venv and run again with PYTHON=/usr/bin/python3." ;;
   esac
+}
+
+# This machine's own names, and the one that the sign-in leads back to.
+names_served() {
+  local name
+  name=$(sed -n 's|^ *redirect_uri *= *"https\{0,1\}://\([^/:"]*\).*|\1|p' "$1" | head -n 1)
+  printf '%s' "localhost 127.0.0.1 [::1]${name:+ $name}"
+}
+
+# Before anything is stopped, where the packages are there already; at a first installation once they are.
+check_sign_in() {
+  local python=$root$prefix/.venv/bin/python said
+  if [ -z "$sign_in" ] || [ "$sign_in_checked" = yes ] || ! [ -x "$python" ]; then return; fi
+  if ! said=$(export STREAMLIT_SECRETS_FILES PYTHONPATH=$source_dir PYTHONDONTWRITEBYTECODE=1
+    export STREAMLIT_SERVER_ALLOWED_HOSTS="$(names_served "$sign_in")"
+    STREAMLIT_SECRETS_FILES=$(realpath "$sign_in")
+    cd "$source_dir" && "$python" -m streamlit run deploy/serve.py --server.port 0 -- --check 2>&1); then
+    printf '%s\n' "$said" >&2
+    refuse "--sign-in $sign_in cannot be used, as said above; nothing was changed."
+  fi
+  sign_in_checked=yes
 }
 
 placed() { sed -e "s|/opt/gemma-finetuner|$prefix|g" -e "s|/var/lib/finetuner|$home|g" -e "s|8501|$port|g" "$source_dir/deploy/systemd/$1"; }
@@ -139,6 +161,7 @@ write_units() {
     install -m 0600 "$sign_in" "$etc/finetuner/sign-in.toml"
     # The credential lies in /run/credentials, which the web app must not see otherwise.
     printf '[Service]\nLoadCredential=sign-in.toml:/etc/finetuner/sign-in.toml\nEnvironment=STREAMLIT_SECRETS_FILES=%%d/sign-in.toml\nInaccessiblePaths=\nInaccessiblePaths=-/etc/finetuner\n' >"$web/20-sign-in.conf"
+    printf 'Environment="STREAMLIT_SERVER_ALLOWED_HOSTS=%s"\n' "$(names_served "$sign_in")" >>"$web/20-sign-in.conf"
   elif [ "$forget_sign_in" = yes ]; then
     rm -f "$etc/finetuner/sign-in.toml" "$web/20-sign-in.conf"
   fi
@@ -204,6 +227,7 @@ read_options "$@"
 fill_in_defaults
 check_options "$@"
 if [ "$uninstall" = yes ]; then remove; exit 0; fi
+check_sign_in
 restart=no
 if has_systemd && systemctl is-active --quiet finetuner-runner.service; then
   say "stopping the services; a running job writes a checkpoint and goes on afterwards"
@@ -213,6 +237,7 @@ fi
 if has_systemd; then systemctl stop $UNITS 2>/dev/null || true; fi
 copy_code
 install_packages
+check_sign_in
 write_units
 make_users_and_folders
 if [ "$restart" = yes ] && [ "$start" = no ]; then say "the services were running and are stopped now"; fi

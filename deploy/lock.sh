@@ -8,11 +8,16 @@ trap 'rm -rf "$work"' EXIT
 # unsloth asks for a certifi that is not out; its xformers is built for another torch and would not load
 printf '%s\n' "certifi==2026.10.18" "xformers ; sys_platform == 'never'" >"$work/overrides.txt"
 compile() {
-  uv pip compile --quiet --universal --python-version 3.11 --override "$work/overrides.txt" --generate-hashes \
+  uv pip compile --quiet --python-version 3.11 --override "$work/overrides.txt" --generate-hashes \
     --no-annotate --no-header "$@"
 }
-compile pyproject.toml --group model -o "$work/gpu.lock"
-compile --group dev --constraint "$work/gpu.lock" -o "$work/dev.lock"
+compile --universal pyproject.toml --group model -o "$work/gpu.lock"
+compile --universal --group dev --constraint "$work/gpu.lock" -o "$work/dev.lock"
+# not universal: uv would ask for wheels of Pythons that the application does not run on, and there are none
+compile --python-platform x86_64-manylinux_2_28 pyproject.toml --extra onnx --constraint "$work/gpu.lock" -o "$work/onnx.lock"
+compile --python-platform x86_64-manylinux_2_28 --group gptq --constraint "$work/gpu.lock" -o "$work/gptq.lock"
+compile --python-platform x86_64-manylinux_2_28 pyproject.toml --extra benchmarks --constraint "$work/gpu.lock" \
+  -o "$work/benchmarks.lock"
 python3 - "$work" <<'PY'
 import re, sys
 from pathlib import Path
@@ -22,7 +27,10 @@ HEAD = {
     "gpu": "# The GPU set: for a machine whose torch is built for CUDA. Made by deploy/lock.sh.\n",
     "cpu": "# The CPU set: the GPU set without CUDA's own packages, torchvision among them (beside a CPU torch it\n"
     "# breaks `import unsloth`). torch is installed first, by itself: see deploy/setup.sh. Made by deploy/lock.sh.\n",
+    "onnx": "# What exports as ONNX need beside either set (`make onnx`). Made by deploy/lock.sh.\n",
+    "benchmarks": "# What benchmarks in reports need beside either set (`make benchmarks`). Made by deploy/lock.sh.\n",
     "dev": "# What tests and linters need beside either set. Made by deploy/lock.sh.\n",
+    "gptq": "# What 4-bit exports need beside either set, in .venv-gptq. Made by deploy/lock.sh.\n",
 }
 CUDA_ONLY = r"(torch==|torchvision|torchaudio|nvidia-(?!ml-py)|cuda-|triton)"
 
@@ -36,7 +44,10 @@ names = {b.split("==")[0] for b in gpu}
 sets = {
     "gpu": gpu,
     "cpu": [b for b in gpu if not re.match(CUDA_ONLY, b)],
+    "onnx": [b for b in blocks(work / "onnx.lock") if b.split("==")[0] not in names],
+    "benchmarks": [b for b in blocks(work / "benchmarks.lock") if b.split("==")[0] not in names],
     "dev": [b for b in blocks(work / "dev.lock") if b.split("==")[0] not in names],
+    "gptq": [b for b in blocks(work / "gptq.lock") if b.split("==")[0] not in names],
 }
 for name, packages in sets.items():
     Path(f"requirements-{name}.lock").write_text(HEAD[name] + "".join(packages))

@@ -1,11 +1,22 @@
 #!/usr/bin/env bash
 # Makes .venv with exactly what the lock files pin; where that is done already it ends at once.
-# Run as: make setup        (or: deploy/setup.sh [dev], with PYTHON naming a Python 3.11 or 3.12)
+# Run as: make setup        (or: deploy/setup.sh [dev] [onnx] [gptq] [benchmarks], PYTHON naming a Python 3.11 or 3.12)
+# gptq makes .venv-gptq, which has all that .venv has and what 4-bit exports need beside.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 venv=.venv/bin/python
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+
+for each in "$@"; do
+  case $each in
+  dev | onnx | gptq | benchmarks) ;;
+  *)
+    echo "setup: there is no part '$each'; there are dev, onnx, gptq and benchmarks." >&2
+    exit 2
+    ;;
+  esac
+done
 
 fingerprint() { cat pyproject.toml requirements-*.lock deploy/setup.sh | sha256sum | cut -c1-16; }
 
@@ -38,8 +49,26 @@ if [ "$(cat .venv/.installed 2>/dev/null)" != "$(fingerprint)" ]; then
   pip install -qq --no-deps --no-build-isolation --editable .
   fingerprint >.venv/.installed
 fi
-if [ "${1:-}" = dev ] && [ "$(cat .venv/.installed-dev 2>/dev/null)" != "$(fingerprint)" ]; then
-  say "installing what tests and linters need (requirements-dev.lock)"
-  pip install -qq --no-deps --require-hashes -r requirements-dev.lock
-  fingerprint >.venv/.installed-dev
-fi
+# What is wanted beside the set; what was once installed is kept at the versions of its lock file.
+beside() {
+  if [ "$(cat ".venv/.installed-$1" 2>/dev/null)" != "$(fingerprint)" ]; then
+    say "installing $2 (requirements-$1.lock)"
+    pip install -qq --no-deps --require-hashes -r "requirements-$1.lock"
+    fingerprint >".venv/.installed-$1"
+  fi
+}
+overlay() {
+  if [ "$(cat .venv-gptq/.installed 2>/dev/null)" != "$(fingerprint)" ]; then
+    say "making .venv-gptq (requirements-gptq.lock)"
+    umask 022 # a service's user reads what root has made
+    $venv -m venv --clear --without-pip .venv-gptq
+    packages() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+    echo "import site; site.addsitedir('$(packages $venv)')" >"$(packages .venv-gptq/bin/python)/beside.pth"
+    pip --python .venv-gptq/bin/python install -qq --no-deps --require-hashes -r requirements-gptq.lock
+    fingerprint >.venv-gptq/.installed
+  fi
+}
+if [[ " $* " == *" dev "* ]]; then beside dev "what tests and linters need"; fi
+if [[ " $* " == *" onnx "* || -f .venv/.installed-onnx ]]; then beside onnx "what exports as ONNX need"; fi
+if [[ " $* " == *" benchmarks "* || -f .venv/.installed-benchmarks ]]; then beside benchmarks "what benchmarks need"; fi
+if [[ " $* " == *" gptq "* || -d .venv-gptq ]]; then overlay; fi

@@ -16,6 +16,7 @@ from greet import greet
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 150  # a job that trains writes a checkpoint first
+NICE = 5  # where both want a core, a training goes before a page
 
 
 def welcome(port: int, web: "subprocess.Popen[bytes]") -> None:
@@ -39,6 +40,7 @@ def main() -> int:
         name: subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, start_new_session=True)
         for name, command in commands.items()
     }
+    os.setpriority(os.PRIO_PROCESS, processes["web app"].pid, NICE)
     threading.Thread(target=welcome, args=(arguments.port, processes["web app"]), daemon=True).start()
     while not stop and all(process.poll() is None for process in processes.values()):
         time.sleep(0.1)

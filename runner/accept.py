@@ -18,12 +18,12 @@ from pathlib import Path
 from runner import rejection, taking
 from runner.rejection import user_name
 from runner.room import Room
-from runner.submitters import Submitters
+from runner.submitters import Submitters, claim
 from spool.protocol import durable, parse, resolve
 from spool.protocol.errors import Problem, SpecError
-from spool.protocol.home import Home, State
+from spool.protocol.home import FINAL, Home, State
 from spool.protocol.jobs import now_iso
-from spool.protocol.spec import GenerateSpec, Spec
+from spool.protocol.spec import EvaluateSpec, ExportSpec, GenerateSpec, Spec
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid, mint
 
@@ -264,23 +264,23 @@ class Intake:
             user, ignored = self.submitters.who(note["uid"], data)
             note["submitted_by"] = user
             spec = self._valid(data)
-            marker = self._unclaimed(spec, job_id, claims)
+            markers = self._unclaimed(spec, job_id, claims)
             if problem := self.room.problem(user):
                 raise SpecError([problem])
         except taking.NotADropError:
             rejection.reject(self.home, path, job_id, note, [Problem("not_a_file", "this is not a regular file.")])
             return None
         except SpecError as error:
+            note["submission_id"] = claim(data, "submission_id")
             rejection.reject(self.home, path, job_id, note, error.problems)
             return None
-        if marker:
-            claims[marker] = job_id
+        claims |= dict.fromkeys(markers, job_id)
         self.room.took(job_id, user)
         run = self.home.run(job_id)
         run.root.mkdir(exist_ok=True)
         named, model = spec.name or default_name(spec, self.home), spec.model
-        if isinstance(spec, GenerateSpec) and spec.job:
-            model = resolve.trained(self.home, spec.job).reference
+        if spec.jobs:
+            model = resolve.trained(self.home, spec.jobs[0]).reference
         durable.write_unsynced(run.spec_orig, data)
         durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named, "submitted_by": user}))
         self.sequence += 1
@@ -298,6 +298,7 @@ class Intake:
             "uid": note["uid"],
             "spec_sha256": hashlib.sha256(data).hexdigest(),
             "dropped_name": note.get("dropped_name"),
+            "submission_id": spec.submission_id,
             "retry_of": spec.retry_of,
         }
         durable.write_unsynced(self.home.tmp / token.filename, durable.to_bytes(body))
@@ -313,11 +314,28 @@ class Intake:
             raise SpecError(parse.placed(unresolved, parse.decode(data)))
         return spec
 
-    def _unclaimed(self, spec: Spec, job_id: str, claims: dict[Path, str]) -> Path | None:
-        """The marker to write for the spec's submission_id, if it has one. Raises SpecError where a job has it."""
-        if spec.submission_id is None:
-            return None
-        marker = self.home.submission(spec.submission_id)
+    def _unclaimed(self, spec: Spec, job_id: str, claims: dict[Path, str]) -> list[Path]:
+        """The markers to write for the job. Raises SpecError where another job has its submission_id, or makes the same
+        export just now."""
+        markers = []
+        if spec.submission_id is not None:
+            markers.append(self.home.submission(spec.submission_id))
+            if first := self._claimed(markers[0], job_id, claims):
+                message = f"the same submission_id is job {first} already."
+                hint = "Nothing is lost: look at that job."
+                raise SpecError([Problem("duplicate_submission", message, hint, "/submission_id")])
+        if isinstance(spec, ExportSpec):
+            where = ["to", spec.push.repo] if spec.push else []
+            what = " ".join(["export", spec.job or str(spec.adapter), *sorted(spec.export), *where])
+            markers.append(self.home.submission(what))
+            first = self._claimed(markers[-1], job_id, claims)
+            if first and (first in claims.values() or self._lives(first)):
+                message = f"job {first} makes the same export already."
+                raise SpecError([Problem("duplicate_export", message, "Nothing is lost: look at that job.", "/export")])
+        return markers
+
+    def _claimed(self, marker: Path, job_id: str, claims: dict[Path, str]) -> str | None:
+        """The other job that a marker names."""
         first = claims.get(marker)
         if first is None:
             try:
@@ -325,11 +343,12 @@ class Intake:
             except FileNotFoundError:
                 first = ""
         # A marker whose job never came to be (a power cut, a folder that was removed) holds nobody up.
-        if first != job_id and is_ulid(first) and (marker in claims or self.home.run(first).root.exists()):
-            message = f"the same submission_id is job {first} already."
-            problem = Problem("duplicate_submission", message, "Nothing is lost: look at that job.", "/submission_id")
-            raise SpecError([problem])
-        return marker
+        known = first != job_id and is_ulid(first) and (marker in claims or self.home.run(first).root.exists())
+        return first if known else None
+
+    def _lives(self, job_id: str) -> bool:
+        found = self.tokens.find(job_id)
+        return found is not None and found[0] not in FINAL
 
     def _turn_away(self, path: Path, info: os.stat_result, problems: list[Problem]) -> None:
         """Rejects something that is not taken through accepting/: it never could be a spec."""
@@ -363,5 +382,17 @@ def default_name(spec: Spec, home: Home) -> str:
     if isinstance(spec, GenerateSpec):
         who = resolve.trained(home, spec.job).name if spec.job else Path(spec.model or "").name
         return f"{'Chat with' if spec.interactive else 'Answers of'} {who}"[:120]
-    dataset = Path(spec.dataset.partition("@")[0]).name
-    return f"{Path(spec.model).name} on {dataset.partition('.')[0] or dataset}"[:120]
+    if isinstance(spec, ExportSpec):
+        whose = resolve.trained(home, spec.job).name if spec.job else Path(str(spec.adapter)).name
+        where = f" to {spec.push.repo}" if spec.push else ""
+        return f"{', '.join(spec.export)} of {whose}{where}"[:120]
+    if isinstance(spec, EvaluateSpec):
+        whose = resolve.trained(home, spec.job).name if spec.job else Path(str(spec.adapter)).name
+        on = f" on {_plain(spec.dataset)}" if spec.dataset else ""
+        return f"Report of {whose}{on}"[:120]
+    return f"{Path(spec.model).name} on {_plain(spec.dataset)}"[:120]
+
+
+def _plain(dataset: str) -> str:
+    name = Path(dataset.partition("@")[0]).name
+    return name.partition(".")[0] or name

@@ -42,6 +42,8 @@ class Reply:
     tokens: int
     seconds: float
     ended_by: str
+    ids: tuple[int, ...] = ()
+    """As they came, with the token that ended it."""
 
     @property
     def stopped(self) -> bool:
@@ -64,7 +66,7 @@ def answer(
     if sampling.temperature > 0:
         torch.manual_seed(sampling.seed)
     began = time.perf_counter()
-    with torch.no_grad(), _folded(model), _whose(model, rows) as whose:
+    with torch.no_grad(), folded(model), _whose(model, rows) as whose:
         out = model.generate(
             input_ids=torch.tensor(ids, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
@@ -85,7 +87,9 @@ def answer(
         kept = said if end is None else said[:end]
         how = "stop" if end is not None else "cancelled" if watch.cut else "length"
         seconds = (watch.ended[i] or ended) - began
-        replies.append(Reply(encoder.decode(kept).strip(), len(kept), round(seconds, 3), how))
+        replies.append(
+            Reply(encoder.decode(kept).strip(), len(kept), round(seconds, 3), how, tuple(said[: len(kept) + 1]))
+        )
     return replies
 
 
@@ -146,7 +150,7 @@ def _whose(model: Any, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _folded(model: Any) -> Iterator[None]:
+def folded(model: Any) -> Iterator[None]:
     """For a frozen weight torch.matmul multiplies the last position of a batch with a copy of the whole output matrix a
     row, which takes a CPU ten times as long; for one that could learn it folds the batch. Nothing learns here."""
     weight = model.get_output_embeddings().weight

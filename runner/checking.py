@@ -24,7 +24,7 @@ from spool.protocol.home import Home, Run, State
 from spool.protocol.process import locked, step_back
 from spool.protocol.redact import redact
 from spool.protocol.resolve import Places, trained
-from spool.protocol.spec import GenerateSpec, Spec, load
+from spool.protocol.spec import EvaluateSpec, ExportSpec, GenerateSpec, Spec, load
 from spool.protocol.states import Tokens
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def check(home: Home, job_id: str, places: Places, encoders: Encoders) -> None:
 
 def _check(run: Run, places: Places, encoders: Encoders) -> None:
     from spool.data import questions
+    from spool.data.evaluation import task_of
     from spool.data.judging.chat import Encoder
     from spool.data.prepare import Task, prepare
 
@@ -67,7 +68,7 @@ def _check(run: Run, places: Places, encoders: Encoders) -> None:
         events.write(event="phase", phase=words)
 
     spec = load(durable.read_json(run.spec))
-    if isinstance(spec, GenerateSpec) and spec.dataset is None:
+    if spec.dataset is None or isinstance(spec, ExportSpec):
         say("there is no data to check")
         return
     folder = _tokenizer_folder(spec, places, say)
@@ -79,13 +80,22 @@ def _check(run: Run, places: Places, encoders: Encoders) -> None:
     if isinstance(spec, GenerateSpec):
         questions.of_spec(spec, run, places, encoders[folder], say)
         return
+    if isinstance(spec, EvaluateSpec):
+        done = prepare(task_of(spec, str(folder), places, encoders[folder]), run.data, say)
+        say(f"the data is good: {done.train_rows:,} rows to ask")
+        return
     done = prepare(Task.of(spec, places, encoders[folder]), run.data, say)
     say(f"the data is good: {done.train_rows:,} rows to train on, {done.eval_rows:,} to evaluate on")
 
 
 def _tokenizer_folder(spec: Spec, places: Places, say: Any) -> Path:
     reference = spec.model
-    if isinstance(spec, GenerateSpec) and spec.job:
+    if isinstance(spec, EvaluateSpec) and spec.adapter:
+        of_folder = places.adapter(spec.adapter)
+        if of_folder.base != Path():
+            return of_folder.base
+        reference = of_folder.reference
+    elif isinstance(spec, GenerateSpec | EvaluateSpec) and spec.job:
         of_job = trained(places.home, spec.job)
         if of_job.base.is_dir():
             return of_job.base

@@ -7,6 +7,7 @@ Exit codes: 0 result.json was written (finished or failed), 75 stopped on reques
 
 import argparse
 import faulthandler
+import os
 import signal
 import sys
 import traceback
@@ -20,7 +21,10 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.process import step_back
 from spool.protocol.redact import redact
-from spool.protocol.spec import GenerateSpec, load
+from spool.protocol.spec import EvaluateSpec, ExportSpec, GenerateSpec, load
+
+_ENVIRONMENT = dict(os.environ)
+"""As it was given: libraries add to it."""
 
 
 def perform(attempt: Attempt) -> dict[str, Any]:
@@ -31,9 +35,33 @@ def perform(attempt: Attempt) -> dict[str, Any]:
         from runner import generate
 
         return generate.generate(spec, attempt)
-    from runner import train
+    if isinstance(spec, ExportSpec):
+        from runner.exports import make
 
-    return train.train(spec, attempt)
+        return make.export(spec, attempt)
+    if isinstance(spec, EvaluateSpec):
+        from runner import evaluate
+
+        return evaluate.evaluate(spec, attempt)
+    from runner import finish
+
+    result: dict[str, Any] | None = durable.read_json(attempt.run.trained)
+    if result is None:
+        from runner import train
+
+        result = train.train(spec, attempt)
+        if not finish.wanted(spec, attempt):
+            return result
+        durable.write_json(attempt.run.trained, result)
+        _begin_anew()
+    return finish.finish(spec, attempt, result)
+
+
+def _begin_anew() -> None:
+    """The same process, as if it had just been started: nothing is left of the training's memory, nor of what Unsloth
+    has patched, when its exports are proven and its report is made."""
+    print("-- the adapter is there", flush=True)
+    os.execve(sys.executable, [sys.executable, "-m", "runner.child", *sys.argv[1:]], _ENVIRONMENT)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spool.protocol import durable
-from spool.protocol.spec import EarlyStopping
+from spool.protocol.training import EarlyStopping
 
 FILE = "progress.json"
 

@@ -347,7 +347,8 @@ def main(argv: list[str] | None = None) -> int:
         options = settings.load(home)
         home.create()
     except (SettingsError, OSError) as error:
-        print(f"finetuner-runner: {error}", file=sys.stderr)
+        hint = error.hint if isinstance(error, SettingsError) else ""
+        print(f"finetuner-runner: {error} {hint}".rstrip(), file=sys.stderr)
         return EXIT_CONFIG
     lock = launch.Lock(home.runner_lock, home.states)
     try:

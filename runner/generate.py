@@ -107,11 +107,16 @@ def load(folder: Path, precision: str, trainings: list[Trained], attempt: Attemp
     )
     for training in trainings:
         attempt.pulse()
-        model = _with_adapter(model, training)
+        model = with_adapter(model, training)
     return model.eval()
 
 
-def _with_adapter(model: Any, training: Trained) -> Any:
+def with_adapter(model: Any, training: Trained) -> Any:
+    """A model with one more adapter beside it, under the training's id.
+
+    Raises:
+        FinetunerError: the adapter does not fit.
+    """
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -133,10 +138,7 @@ def _find_base(spec: GenerateSpec, attempt: Attempt, trainings: list[Trained]) -
     """The very base that the adapters belong to: its folder, or the same commit fetched again."""
     if not trainings:
         return bases.find(str(spec.model), attempt)
-    first = trainings[0]
-    if first.base.is_dir():
-        return bases.at(first.reference, first.base, first.revision)
-    return bases.find(first.reference, attempt, first.revision)
+    return bases.of_training(trainings[0], attempt)
 
 
 def _check_prompts(asked: list[Question], spec: GenerateSpec, encoder: Encoder) -> None:

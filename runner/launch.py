@@ -163,6 +163,7 @@ def environment(home: Home) -> dict[str, str]:
         "TRITON_CACHE_DIR": str(home.cache / "triton"),
         "UNSLOTH_COMPILE_LOCATION": str(home.cache / "unsloth"),
         "HF_HUB_CACHE": str(home.cache / "hub"),
+        "HF_DATASETS_CACHE": str(home.cache / "benchmarks"),
         "TOKENIZERS_PARALLELISM": "false",
         **inherited,
         **hub_token(),

@@ -10,7 +10,7 @@ from runner.course import Course
 from runner.job import Attempt, Stopped, host_memory_bytes, low_disk
 from spool.health.gpu import Gpu
 from spool.protocol.errors import FinetunerError
-from spool.protocol.spec import Limits
+from spool.protocol.training import Limits
 
 LOOK_AT_DISK_S = 60
 

@@ -16,6 +16,9 @@ from spool.protocol.jobs import now_iso
 log = logging.getLogger("runner")
 
 
+NEXT = "The file lies beside this as dropped.json, untouched. Corrected, it may be dropped again."
+
+
 def reject(home: Home, path: Path, job_id: str, note: dict[str, Any], problems: list[Problem]) -> None:
     """The reasons are written first; moving the dropped bytes beside them commits the rejection.
 
@@ -28,13 +31,14 @@ def reject(home: Home, path: Path, job_id: str, note: dict[str, Any], problems: 
     reason = {
         **problems[0].to_json(),
         "dropped_name": dropped_name,
+        "submission_id": note.get("submission_id"),
         "rejected_at": now_iso(),
         "submitted_by": note.get("submitted_by") or user_name(note.get("uid")),
         "account": user_name(note.get("uid")),
         "uid": note.get("uid"),
         "errors": [problem.to_json() for problem in problems],
     }
-    lines = [f"{dropped_name} was not accepted as a job:", *(f"- {problem}" for problem in problems)]
+    lines = [f"{dropped_name} was not accepted as a job:", *(f"- {problem}" for problem in problems), NEXT]
     try:
         durable.write_new(folder / "reason.txt", ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
         durable.write_new(folder / "reason.json", durable.to_bytes(reason))

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runner.submitters import Submitters
+from spool.health.disk import tree
 from spool.health.expiry import PRUNED
 from spool.protocol import durable, metrics, removed
 from spool.protocol.home import FINAL, Home, Run
@@ -79,7 +80,7 @@ def remove(run: Run, by: str | None) -> None:
     """
     folders = [path for path in (run.exports, run.checkpoints) if _is_folder(path)]
     if folders:
-        size_bytes = sum(_bytes(folder) for folder in folders)
+        size_bytes = sum(tree(folder) for folder in folders)
         what = [*_names(run.exports), *(["checkpoints"] if _names(run.checkpoints) else [])]
         record = {"v": 1, "at": now_iso(), "by": by, "what": what, "bytes": size_bytes}
         # Another death may have come after the record: it knew who asked, and how much there was.
@@ -107,10 +108,6 @@ def _names(folder: Path, hidden: bool = False) -> list[str]:
         return sorted(name for name in os.listdir(folder) if hidden or not name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _bytes(folder: Path) -> int:
-    return sum(Path(above, name).lstat().st_blocks * 512 for above, _, names in os.walk(folder) for name in names)
 
 
 def _note(run: Run, **row: object) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from spool.health import processes
 from spool.protocol import durable
 from spool.protocol.home import Home, Run
-from spool.protocol.spec import Limits
+from spool.protocol.training import Limits
 
 log = logging.getLogger("runner")
 

@@ -28,10 +28,10 @@ class Submitters:
     def who(self, uid: int, spec: bytes) -> tuple[str | None, str | None]:
         """(who submitted it, the claim that was not believed) for a drop of the account `uid`."""
         account = user_name(uid)
-        claim = _claim(spec)
-        if claim is None or claim == account:
+        claimed = claim(spec, "submitted_by")
+        if claimed is None or claimed == account:
             return account, None
-        return (claim, None) if uid in self.trusted else (account, claim)
+        return (claimed, None) if uid in self.trusted else (account, claimed)
 
     def of(self, order: Path) -> str | None:
         """Who gave an order that lies in control/; None where it is gone."""
@@ -39,17 +39,18 @@ class Submitters:
             uid = order.lstat().st_uid
         except OSError:
             return None
-        claim = removed.asked_by(order) if uid in self.trusted else None
-        return claim or user_name(uid)
+        claimed = removed.asked_by(order) if uid in self.trusted else None
+        return claimed or user_name(uid)
 
 
-def _claim(spec: bytes) -> str | None:
+def claim(spec: bytes, name: str) -> str | None:
+    """What a drop says in a field of text, whether or not the rest of it is a job spec."""
     try:
         document, _ = parse.parse_json(spec)
     except SpecError:
         return None
-    claim = document.get("submitted_by") if isinstance(document, dict) else None
-    return claim if isinstance(claim, str) and 0 < len(claim) <= MOST_CHARS else None
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, str) and 0 < len(value) <= MOST_CHARS else None
 
 
 def _uid(name: str) -> int | None:

@@ -4,16 +4,17 @@ Unsloth does the work on GPU and CPU alike; nothing here adds to or takes from w
 same settings learns (tests/test_training_parity.py compares the two, loss by loss and tensor by tensor).
 """
 
-import gc
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runner import bases, checkpoint, export
+from runner import bases, checkpoint
 from runner.bases import Base
 from runner.course import Course
+from runner.exports import adapter
 from runner.job import Attempt, Stopped, low_disk
 from spool.data import prepared
 from spool.data.judging.chat import Encoder
@@ -22,7 +23,8 @@ from spool.data.prepared import Prepared
 from spool.forecast import steps
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
-from spool.protocol.spec import JobSpec, batches
+from spool.protocol.spec import JobSpec
+from spool.protocol.training import batches
 
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SMALL_MODEL_PARAMETERS = 1_000_000_000
@@ -42,6 +44,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     base = bases.find(spec.model, attempt)
     encoder = Encoder.for_model(base.folder)
     data = _find_data(spec, attempt, base, encoder)
+    hashed = ThreadPoolExecutor(1).submit(bases.sha256, attempt.home, base.folder)  # while the libraries load
 
     attempt.phase("loading the libraries")
     import unsloth  # noqa: F401, I001  (it patches the others, so it comes first)
@@ -63,18 +66,11 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
         _load_best(attempt, model, course, spec_hash)
 
     attempt.phase("saving the adapter")
-    facts = _facts(base, data, course, trainer, time.perf_counter() - started, torch, on_gpu)
-    folder = export.adapter(attempt.run.exports, model, base.folder, encoder, facts, attempt.pulse)
-    at = attempt.home.relative
-    result = {"adapter": at(folder), **facts, "base": {**facts["base"], "folder": at(base.folder)}}
-    if "merged" in spec.export:
-        attempt.phase("merging")
-        del trainer, model
-        gc.collect()
-        if on_gpu:
-            torch.cuda.empty_cache()
-        result["merged"] = at(export.merged(attempt.run.exports, folder, base.folder, encoder, facts, attempt.pulse))
-    return result
+    facts = _facts(attempt, base, data, course, trainer, torch, on_gpu)
+    facts |= {"base": {**facts["base"], "sha256": hashed.result()}, "seconds": round(time.perf_counter() - started, 1)}
+    whose = {"job": attempt.job_id, "name": spec.name or attempt.job_id, "settings": spec.to_json(), **facts}
+    folder = adapter.save(attempt.run.exports, model, base.folder, encoder, whose, attempt.pulse)
+    return {"adapter": attempt.home.relative(folder), **facts}
 
 
 def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> None:
@@ -303,10 +299,11 @@ def _load_best(attempt: Attempt, model: Any, course: Course, spec_hash: str) -> 
 
 
 def _facts(
-    base: Base, data: Prepared, course: Course, trainer: Any, seconds: float, torch: Any, on_gpu: bool
+    attempt: Attempt, base: Base, data: Prepared, course: Course, trainer: Any, torch: Any, on_gpu: bool
 ) -> dict[str, Any]:
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     evaluation = course.best or course.last_evaluation
+    folder = attempt.home.relative(base.folder)
     return {
         "final_loss": losses[-1] if losses else None,
         "train_loss": sum(losses) / len(losses) if losses else None,
@@ -317,10 +314,9 @@ def _facts(
         "tokens": course.tokens,
         "train_rows": data.train_rows,
         "eval_rows": data.eval_rows,
-        "seconds": round(seconds, 1),
         "trained_s": round(course.trained_s, 1),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "peak_gpu_mem_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
-        "base": {"reference": base.reference, "folder": str(base.folder), "revision": base.revision},
+        "base": {"reference": base.reference, "folder": folder, "revision": base.revision},
         "dataset": data.dataset,
     }

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,34 @@ ROOT = Path(__file__).resolve().parent.parent
 STUB = [sys.executable, str(ROOT / "tests" / "stub_trainer.py")]
 STUB_CHECKER = [sys.executable, str(ROOT / "tests" / "stub_checker.py")]
 
-# Where torch's threads outnumber the cores, two trainers beside each other wait for each other.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Where Python is told to keep nothing that it compiles, each of the many processes here compiles the product anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 8 * 2**30
+"""What a whole run may leave there."""
+
+
+def homes_fit_in_memory() -> bool:
+    """Whether there is room, and programs may run from there."""
+    try:
+        told = os.statvfs(MEMORY)
+    except OSError:
+        return False
+    return told.f_bavail * told.f_frsize >= MEMORY_BYTES and not told.f_flag & (os.ST_NOEXEC | os.ST_RDONLY)
+
+
+# A test makes hundreds of fsyncs: on a disk each takes milliseconds, in memory none. Nothing here looks at what a disk
+# keeps: what an fsync saves is what tests/power models. TMPDIR=/tmp has all on the disk.
+if "TMPDIR" not in os.environ and homes_fit_in_memory():
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+# Beside other tests (`make test`) a training has one thread: threads that wait for each other are slow on few cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -115,6 +143,23 @@ class Runner:
         return self.process.wait(timeout_s)
 
 
+TRAIN = ("test_training", "test_generate.py", "test_embedded_model.py", "test_data_parity.py")
+"""How the names of files begin whose tests load a model."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of tests beside each other a process takes files as a whole, and one of them all that load a model."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneTrains(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "training" if Path(file).name.startswith(TRAIN) else file
+
+    return OneTrains(config, log)
+
+
 @pytest.fixture(autouse=True)
 def logs_are_heard() -> None:
     """Commands that were run in this process may have silenced them."""
@@ -128,10 +173,12 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def make_runner() -> Iterator[Callable[..., Runner]]:
-    """Starts runners, and ends them and their children after the test."""
+    """Starts runners, and ends them and their children after the test. Without settings trainings make no report."""
     started: list[Runner] = []
 
     def make(home: Home, trainer: list[str] | None = None, start: bool = True) -> Runner:
+        if trainer is None and not home.settings.exists():
+            home.settings.write_text('{"report_s": 0}')
         runner = Runner(home, trainer)
         started.append(runner)
         return runner.start() if start else runner
@@ -179,6 +226,31 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
     subprocess.run([sys.executable, str(ROOT / "tests" / "tiny.py"), str(folder)], check=True, capture_output=True)
     return folder
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `make demo` has said, and the home that it left."""
+
+    home: Path
+    done: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, embedded_model: Path) -> Demo:
+    """`make demo` as a newcomer runs it, once: six minutes. The tests of exports go on with the model that it taught;
+    to run them alone and soon, let DEMO_HOME name a home that a demo has left."""
+    if kept := os.environ.get("DEMO_HOME"):
+        return Demo(Path(kept), subprocess.CompletedProcess([], 1, "", "DEMO_HOME was given: nothing was run"))
+    home = tmp_path_factory.mktemp("demo") / "home"
+    home.mkdir()
+    (home / "models").symlink_to(ROOT / "data" / "models")
+    (home / "settings.json").write_text('{"report_s": 900}')  # a busy machine would ask fewer rows in its four minutes
+    environment = {**os.environ, "FINETUNER_HOME": str(home)}
+    done = subprocess.run(
+        ["make", "demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1400, check=False
+    )
+    return Demo(home, done)
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,17 @@ class Playground(Shown):
         expect(told).to_have_count(models, timeout=timeout_ms)
 
 
+class Vote(Shown):
+    path, heading = "vote", "Vote"
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.drawn()
+
+    def voted(self, number: int, of: int) -> None:
+        self.says(f"{number} of {of} pairs have your vote")
+
+
 class System(Shown):
     path, heading = "system", "System"
 

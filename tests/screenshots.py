@@ -26,7 +26,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run",
 ]  # fmt: skip
-PAGES = ("", "data", "train", "queue", "monitor", "compare", "models", "playground", "system")
+PAGES = ("", "data", "train", "queue", "monitor", "compare", "models", "playground", "system", "vote")
 HEIGHT = 1000
 SETTLE_MS = 2500
 """Charts are drawn after the page says that it is done."""
@@ -46,20 +46,26 @@ def views(home: Home) -> dict[str, str]:
         "compare": "compare?jobs=" + ",".join(done[-2:] + done[:1]),
         "models": "models",
         "model": f"models?model={done[-1]}",
+        "monitor-export": f"monitor?job={showcase.jobs(home, State.DONE, 'export')[-1]}",
+        "monitor-evaluate": f"monitor?job={showcase.jobs(home, State.DONE, 'evaluate')[-1]}",
+        "monitor-export-failed": f"monitor?job={showcase.jobs(home, State.FAILED, 'export')[0]}",
         "playground": f"playground?with={done[-1]}",
         "system": "system",
+        "vote": f"vote?job={done[-1]}",
+        "vote-result": f"vote?job={done[-1]}&as=ada@example.org",
     }
 
 
 @contextmanager
-def web(home: Path) -> Iterator[str]:
-    """A web app over that home; gives its address."""
+def server(home: Path, script: str = "streamlit_app.py") -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A web app over that home; gives its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     environment = {**os.environ, "FINETUNER_HOME": str(home)}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.setpriority(os.PRIO_PROCESS, process.pid, 5)  # as deploy/up.py and the service do
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -68,10 +74,17 @@ def web(home: Path) -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield address
+        yield address, process
     finally:
-        server.terminate()
-        server.wait(20)
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def web(home: Path) -> Iterator[str]:
+    """A web app over that home; gives its address."""
+    with server(home) as (address, _):
+        yield address
 
 
 @contextmanager

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pages.parts import words
 from spool.data.keeping import keep
-from spool.protocol import durable, metrics
+from spool.forecast import exports, shapes
+from spool.protocol import ballot, durable, formats, manifest, metrics, votes
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import iso
-from spool.protocol.spec import JobSpec
+from spool.protocol.spec import ExportSpec, JobSpec
 from spool.protocol.states import Token, Tokens
+from tests import showcase_reports
+from tests.showcase_reports import EVALUATIONS, Asked
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = "NVIDIA H100 80GB HBM3"
@@ -58,12 +62,28 @@ class Story:
     settings: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
     attempts: int = 1
+    exports: tuple[str, ...] = ()
+    """Formats that lie beside its adapter; one with a ! is suspect."""
+    report: Asked | None = None
+
+
+@dataclass(frozen=True)
+class Making:
+    """One job that makes exports of the model that a story tells of."""
+
+    state: State
+    of: str
+    ago_h: float
+    kinds: tuple[str, ...]
+    why: str = ""
+    phases: tuple[str, ...] = ()
 
 
 STORIES = (
-    Story(State.DONE, "support tickets, first try", 190, "gemma-3-270m", steps=60, total=60, floor=0.31, step_s=0.3),
+    Story(State.DONE, "support tickets, first try", 190, "gemma-3-270m", steps=60, total=60, floor=0.31, step_s=0.3,
+          exports=("merged", "gguf:q4_k_m", "gguf:q4_k_s!"), report=Asked(0.63, 3)),
     Story(State.DONE, "FAQ answers", 121, dataset="faq_deutsch", steps=200, total=200, who="jonas", floor=0.42,
-          rise=0.2, settings={"train": {"epochs": 10}}),
+          rise=0.2, settings={"train": {"epochs": 10}}, report=Asked(0.4, 9, data="faq", rows=8, chosen=8)),
     Story(State.FAILED, "tone of voice, long letters", 98, dataset="letters", steps=31, total=400, who="jonas",
           error=OUT_OF_MEMORY, settings={"train": {"batch_size": 8}, "data": {"max_length": 4096}}),
     Story(State.DONE, "tone of voice", 74, dataset="letters", steps=400, total=400, who="jonas", floor=0.9,
@@ -71,14 +91,24 @@ STORIES = (
     Story(State.FAILED, "support tickets, rate 5e-3", 51, steps=104, total=240, error=DIVERGED,
           settings={"train": {"learning_rate": 5e-3}}),
     Story(State.CANCELLED, "wrong file", 50, steps=11, total=240),
-    Story(State.DONE, "support tickets, rank 8", 27, steps=240, total=240, floor=0.16, settings={"lora": {"rank": 8}}),
-    Story(State.DONE, "support tickets, rank 16", 5, steps=240, total=240, floor=0.13),
+    Story(State.DONE, "support tickets, rank 8", 27, steps=240, total=240, floor=0.16, settings={"lora": {"rank": 8}},
+          report=Asked(0.88, 0)),
+    Story(State.DONE, "support tickets, rank 16", 5, steps=240, total=240, floor=0.13,
+          exports=("merged", "gguf:q8_0", "gguf:q4_k_m", "gguf:q3_k_m!"), report=Asked(0.94, 1)),
     Story(State.RUNNING, "support tickets, rank 64", 0.034, steps=152, total=240, floor=0.12,
           settings={"lora": {"rank": 64, "rslora": True}}),
     Story(State.QUEUED, "FAQ answers, fewer epochs", 0.03, dataset="faq_deutsch", who="jonas"),
     Story(State.QUEUED, "invoice fields", 0.02, dataset="invoices", who="ada"),
     Story(State.HELD, "large overnight run", 0.01, dataset="letters", who="jonas",
           settings={"train": {"epochs": 5}}),
+)  # fmt: skip
+
+MAKINGS = (
+    Making(State.DONE, "support tickets, first try", 180, ("merged", "gguf:q4_k_m", "gguf:q4_k_s")),
+    Making(State.DONE, "support tickets, rank 16", 4, ("merged", "gguf:q8_0", "gguf:q4_k_m", "gguf:q3_k_m")),
+    Making(State.FAILED, "tone of voice", 3, ("merged", "gguf:q8_0"),
+           "the exports take 21.8 GB for a while; 12.4 GB are free at /srv/finetuner/runs."),
+    Making(State.QUEUED, "support tickets, rank 8", 0.015, ("gguf:q4_k_m", "gguf:q8_0")),
 )  # fmt: skip
 
 
@@ -89,6 +119,13 @@ def build(root: Path) -> Home:
     _datasets(home)
     for number, story in enumerate(STORIES, start=1):
         _job(home, number, story)
+    for number, making in enumerate(MAKINGS, start=len(STORIES) + 1):
+        make(home, number, making)
+    tickets = keep.find(home, "support_tickets").reference
+    for number, each in enumerate(EVALUATIONS, start=len(STORIES) + len(MAKINGS) + 1):
+        submitted = time.time() - 3600 * each.ago_h
+        showcase_reports.evaluate(home, number, _id(submitted, number), submitted, each, tickets)
+    voted(home, jobs(home, State.DONE)[-1])
     _rejected(home)
     beat(home)
     return home
@@ -105,9 +142,10 @@ def beat(home: Home) -> None:
     durable.write_json(home.runner_json, told)
 
 
-def jobs(home: Home, state: State) -> list[str]:
-    """The ids of the jobs in a state, the newest last."""
-    return [token.job_id for token in sorted(Tokens(home).list(state), key=lambda token: token.sequence)]
+def jobs(home: Home, state: State, kind: str = "train") -> list[str]:
+    """The ids of the jobs of a kind in a state, the newest last."""
+    tokens = sorted(Tokens(home).list(state), key=lambda token: token.sequence)
+    return [token.job_id for token in tokens if Tokens(home).body(state, token)["kind"] == kind]
 
 
 def _id(at_s: float, number: int) -> str:
@@ -278,7 +316,170 @@ def _result(home: Home, job_id: str, story: Story, seconds: float) -> None:
         "base": {"reference": story.model, "folder": f"models/{story.model}", "revision": None},
         "dataset": {"reference": data.reference, "sha256": data.version},
     }
-    durable.write_json(run.result, {"v": 1, "attempt": story.attempts, "outcome": "finished", "result": result})
+    finished = {"v": 1, "attempt": story.attempts, "outcome": "finished", "result": result}
+    durable.write_json(run.result, finished)
+    _exports(home, job_id, story)
+    if story.report:
+        made = time.time() - 3600 * story.ago_h
+        told = (home, job_id, job_id, story.name, story.model, data.reference, story.report, made)
+        result["report"] = showcase_reports.write(*told)
+        durable.write_json(run.result, finished)
+
+
+def _exports(home: Home, job_id: str, story: Story) -> None:
+    """Each with its weights, as a hole in the disk, its words, its manifest and its certificate."""
+    for told in story.exports:
+        kind = told.rstrip("!")
+        folder = home.run(job_id).exports / formats.folder(kind)
+        folder.mkdir()
+        file = f"{formats.plain_name(story.name)}-{formats.gguf(kind)}.gguf"
+        size = exports.size_bytes(kind, shapes.named(story.model), 16_000_000) or 0
+        with open(folder / (file if formats.gguf(kind) else "model.safetensors"), "wb") as weights:
+            weights.truncate(size)
+        if formats.gguf(kind):
+            use = f"With Ollama:\n\n```sh\nollama create {file[:-5]} -f Modelfile\nollama run {file[:-5]}\n```\n\n"
+            use += f"With llama.cpp:\n\n```sh\nllama-server -m {file} --jinja\n```\n"
+            (folder / "Modelfile").write_text(f'FROM ./{file}\nPARAMETER stop "<end_of_turn>"\n')
+        else:
+            use = "With vLLM:\n\n```sh\nvllm serve .\n```\n"
+        (folder / "README.md").write_text(f"# {story.name}\n\n## Use\n\n{use}\n## Terms\n\nGemma's.\n")
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": f"{size:064x}"} for path in folder.iterdir()}
+        durable.write_json(folder / manifest.NAME, {"v": 1, "kind": kind, "lineage": {}, "files": files})
+        durable.write_json(folder / manifest.CERTIFICATE, certificate(folder, kind, told.endswith("!")))
+
+
+def certificate(folder: Path, kind: str, suspect: bool) -> dict[str, Any]:
+    """As runner/exports/certificate.py writes one; what is suspect never stops."""
+    quant = formats.gguf(kind)
+    equal, kl, rise = {None: (1.0, 0.000004, 0.000003), "q8_0": (0.9967, 0.0011, 0.0008)}.get(
+        quant, (0.9833, 0.0128, 0.0131)
+    )
+    if suspect:
+        equal, kl, rise = 0.7124, 0.6112, 0.7391
+    limits = (0.97, 0.005, 0.02) if quant is None else (0.95, 0.02, 0.05) if quant == "q8_0" else (0.85, 0.15, 0.25)
+    told: list[tuple[str, bool, str, float | None, float | None]] = [
+        ("loads", True, "it loads", None, None),
+        ("weights", True, "rows of 236 matrices are what base and adapter give, but for rounding", 0.058, 0.12),
+        ("tokens", not suspect, f"the same token at {equal:.1%} of 598 places of 32 prompts", equal, limits[0]),
+        ("divergence", not suspect, f"{kl:.4f} nats a token between its expectations and the adapter's", kl, limits[1]),
+        ("loss", not suspect, f"a loss of {0.1482 + rise:.4f} on the data's own answers, the adapter's is 0.1482",
+         rise, limits[2]),
+        ("template", True, "6 of 6 conversations become the tokens that it was trained with", 1.0, 1.0),
+        ("bos", True, "each prompt begins with one <bos>", None, None),
+        ("stop", True, "6 of 6 answers ended by themselves, as the adapter's do", 1.0, 0.75),
+    ]  # fmt: skip
+    names = ("name", "passed", "says", "measured", "limit")
+    measured = {
+        "prompts": 32, "places": 598, "equal_tokens": equal, "first_difference": None if equal == 1 else 9.5,
+        "prompts_equal": round(32 * equal**6), "kl": kl, "kl_p95": 4 * kl, "eval_loss": 0.1482 + rise,
+        "adapter_loss": 0.1482,
+    }  # fmt: skip
+    return {
+        "v": 1,
+        "kind": kind,
+        "verdict": "suspect" if suspect else "ready",
+        "manifest_sha256": manifest.hashed(folder / manifest.NAME),
+        "checks": [dict(zip(names, each, strict=True)) for each in told],
+        "measured": measured,
+        "held_out": True,
+        "made_at": iso(time.time() - 4 * 3600),
+        "versions": {**{name: VERSIONS[name] for name in ("torch", "transformers", "peft")}, "xllamacpp": "2026.10"},
+    }
+
+
+ASKED = (
+    ("My parcel has been at the depot since Monday. What can I do?",
+     "I am sorry about that. Please send me the order number and I will ask the depot today."),
+    ("The mug arrived broken. I want my money back.",
+     "I am sorry that it broke. Your 12 euros go back to your card today; you need not return it."),
+    ("Can I change the delivery address? I typed the wrong street.",
+     "Yes, until the parcel has left our house. Tell me the right street and I will change it now."),
+    ("Do you ship to Switzerland?", "Yes. It takes three to five days and costs 9.90 euros, without customs."),
+    ("I was charged twice for order 4711.",
+     "You are right, order 4711 was charged twice. One of the two goes back to you within three days."),
+    ("How do I cancel my subscription?", "Under Account, Subscriptions, Cancel. It ends with the month you have paid."),
+    ("The colour is not what I saw on the page.",
+     "Screens differ, I am sorry. Send it back within 30 days; the label is in your account."),
+    ("Where is my invoice?", "In your account under Orders. I have sent it to you again."),
+)  # fmt: skip
+"""What a model that was tuned on letters to customers was asked, and what it says."""
+
+
+def voted(home: Home, job_id: str) -> None:
+    """What a report leaves to vote on, and what two people have found of it. The base goes on and on."""
+    from runner.report import document
+    from runner.report.rows import Row, Said
+
+    noise = random.Random(5)
+    filler = (
+        "Thank you for your message.", "We value each customer.", "Please note the following.", "It may take a while.",
+        "There are several possibilities.", "It depends on the product.", "You may also ask the support.",
+    )  # fmt: skip
+    rows = []
+    for place in range(20):
+        asked, right = ASKED[place % len(ASKED)]
+        asked = asked if place < len(ASKED) else f"{asked} (Order {4000 + 37 * place})"
+        wrong = " ".join(noise.choices(filler, k=noise.choice((5, 9, 60 if place == 3 else 12))))
+        said = Said(wrong, place % 3 == 0, 60, 2.9), Said(right if place % 7 else right[:28], True, 22, 0.4)
+        rows.append(Row(asked, right, *said, ({"role": "user", "content": asked},)))
+    told = durable.read_json(home.run(job_id).report_json) or {}
+    durable.write_json(home.run(job_id).report_json, {**told, "ballot": document.ballot(rows)})
+    there = ballot.read(home, job_id)
+    assert there is not None
+    for who, taste in (("jonas@example.org", 0.85), ("ada@example.org", 0.7)):
+        for pair in there.samples:
+            better = ["tuned"] if noise.random() < taste else noise.choice((["base"], [], ["base", "tuned"]))
+            votes.cast(home, there, who, pair, better)
+        votes.close(home, job_id, who)
+
+
+def make(home: Home, number: int, making: Making) -> str:
+    """A job of kind export."""
+    submitted = time.time() - 3600 * making.ago_h
+    job_id = _id(submitted, number)
+    done = sorted(Tokens(home).list(State.DONE), key=lambda token: token.sequence)
+    named = {body["name"]: body for token in done if (body := Tokens(home).body(State.DONE, token))}
+    of = named[making.of]
+    name = f"{making.of}: {', '.join(map(words.export, making.kinds))}"
+    dropped = {"schema": 1, "kind": "export", "name": name, "job": of["id"], "export": list(making.kinds)}
+    run = home.run(job_id)
+    run.attempts.mkdir(parents=True)
+    durable.write_json(run.spec_orig, dropped)
+    durable.write_json(run.spec, ExportSpec.model_validate(dropped).to_json())
+    body = {"id": job_id, "kind": "export", "name": name, "model": of["model"], "dataset": None}
+    body |= {"submitted_at": iso(submitted), "submitted_by": of["submitted_by"]}
+    Tokens(home).create(making.state, Token(5, number, job_id), body)
+    if making.state is State.QUEUED:
+        return job_id
+    attempt = {"attempt": 1, "started_at": iso(submitted + 9)}
+    if making.state is not State.RUNNING:
+        attempt |= {"ended_at": iso(submitted + 120), "outcome": "failed" if making.why else "finished"}
+    durable.write_json(run.attempts / "0001.json", attempt)
+    events = _Lines(run.events, 1, submitted + 9)
+    told = making.phases or tuple(f"{verb} {kind}" for kind in making.kinds for verb in ("making", "proving"))
+    for place, phase in enumerate(told):
+        events.write(5.0 * place, event="phase", phase=phase)
+    run.log.write_text("".join(f"-- {phase}\n" for phase in told))
+    run.pulse.touch()
+    if making.state is State.RUNNING:
+        return job_id
+    error = {"code": "disk_full", "message": making.why, "hint": "Free some space, then retry."} if making.why else None
+    outcome = {"state": making.state.value, "ended_at": iso(submitted + 120), "error": error}
+    durable.write_json(run.outcome, outcome)
+    if making.state is State.DONE:
+        made = {kind: _told(home, of["id"], kind) for kind in making.kinds}
+        result = {"exports": made, "of": of["id"], "base": {"reference": of["model"]}}
+        durable.write_json(run.result, {"v": 1, "attempt": 1, "outcome": "finished", "result": result})
+    return job_id
+
+
+def _told(home: Home, job_id: str, kind: str) -> dict[str, Any]:
+    """What a result says of an export that is there."""
+    folder = home.run(job_id).exports / formats.folder(kind)
+    proven = durable.read_json(folder / manifest.CERTIFICATE) or {}
+    failed = [check["name"] for check in proven["checks"] if not check["passed"]]
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return {"state": proven["verdict"], "folder": home.relative(folder), "bytes": size, "failed_checks": failed}
 
 
 def _rejected(home: Home) -> None:

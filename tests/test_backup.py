@@ -42,6 +42,13 @@ def place(home: Home, state: State, job_id: str | None = None, **files: object) 
     return job_id
 
 
+def minted_after(job_id: str) -> str:
+    """An id of a later millisecond: within one, ids have no order."""
+    while (later := mint())[:10] == job_id[:10]:
+        pass
+    return later
+
+
 def where(home: Home, job_id: str) -> list[State]:
     return [state for state in State for token in Tokens(home).list(state) if token.job_id == job_id]
 
@@ -147,7 +154,7 @@ def test_two_places_in_one_queue_become_one(home: Home) -> None:
 )
 def test_a_run_without_a_token_gets_one(home: Home, files: dict[str, object], expected: State) -> None:
     job_id = place(home, State.QUEUED, **files)
-    later = place(home, State.CHECKING)
+    later = place(home, State.CHECKING, minted_after(job_id))
     (token,) = Tokens(home).list(State.QUEUED)
     Tokens(home).path(State.QUEUED, token).unlink()
     assert recover.heal(home) == 1

@@ -14,6 +14,8 @@ from test_pages_server import Serve, serve  # noqa: F401
 from spool.protocol import metrics
 from spool.protocol.home import Home, State
 
+pytestmark = pytest.mark.alone
+
 CHARTS = "[data-testid=stVegaLiteChart] :is(svg, canvas).marks"
 SHORT = ":\u2060material/home: **b** $x$ :\u2060red[y] www.evil.test"
 FAQ = "question,answer\n" + "".join(f"How much is article {i}?,Article {i} costs {i} euros.\n" for i in range(40))

@@ -10,6 +10,8 @@ from tests import showcase
 from tests.axe import grave
 from tests.screenshots import beating, settled, views, web
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:

@@ -16,6 +16,8 @@ from test_pages_server import serve  # noqa: F401
 from spool.data.keeping import keep
 from spool.protocol.home import Home
 
+pytestmark = pytest.mark.alone
+
 expect.set_options(timeout=15_000)
 BROKEN = (
     "question;answer\n"

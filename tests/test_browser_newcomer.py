@@ -16,6 +16,8 @@ from spool.protocol.home import Home
 from spool.protocol.jobs import list_jobs
 from tests import page_objects as seen
 
+pytestmark = pytest.mark.alone
+
 ROWS = [f"How much is article {i}?;Article {i} costs {i} euros." for i in range(60)]
 PRICES = "\n".join(["question;answer", *ROWS, ROWS[3], "Is there a discount?;", ROWS[3]]).encode()
 
@@ -52,6 +54,8 @@ def test_from_a_csv_with_problems_to_a_chat_and_a_download(
     expect(monitor.chart()).to_be_visible(timeout=seen.TRAINING_MS)
     monitor.wait_until_done()
     assert len(list_jobs(home)) == 1, "two clicks are one job"
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.wait_for_timeout(1000)  # "done" is drawn before the charts of that last run are
     visitor.pushed_bytes = 0
     page.wait_for_timeout(7000)
     assert visitor.pushed_bytes < 3000, "a finished job is not polled any more"

@@ -2,6 +2,7 @@
 
 import urllib.request
 
+import pytest
 from conftest import wait_for
 from playwright.sync_api import Browser, expect
 from test_pages_app import NASTY, World
@@ -14,6 +15,8 @@ from spool.protocol.home import Home
 from tests import page_objects as seen
 from tests.axe import grave
 from tests.screenshots import beating
+
+pytestmark = pytest.mark.alone
 
 SLOW_MS = 30_000
 

@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 from test_browser import Visitor, visit  # noqa: F401
 from test_pages_app import World
 from test_pages_server import serve  # noqa: F401
 
 from spool.protocol.home import Home
+
+pytestmark = pytest.mark.alone
 
 
 def still(page: Page) -> None:

@@ -173,6 +173,7 @@ def test_a_damaged_memory_is_no_memory(text: str, home: Home) -> None:
     assert durable.read_json(home.card_json)["count"] == 2
 
 
+@pytest.mark.alone
 def test_a_driver_that_hangs(home: Home) -> None:
     """It holds the daemon up once, no second question is asked meanwhile, and all is well when it answers."""
     go = threading.Event()
@@ -184,14 +185,14 @@ def test_a_driver_that_hangs(home: Home) -> None:
             return answer
 
     gpu = Hanging(card())
-    asked = Card(home, gpu, timeout_s=0.2)
+    asked = Card(home, gpu, timeout_s=0.6)
     began = time.monotonic()
     assert "does not answer" in (asked.fault() or "")
-    assert 0.2 <= time.monotonic() - began < 3
+    assert 0.6 <= time.monotonic() - began < 5
     began = time.monotonic()
     assert "does not answer" in (asked.fault() or "")
     assert asked.busy() is None
-    assert time.monotonic() - began < 0.15
+    assert time.monotonic() - began < 0.5
     assert gpu.asked == 1
     go.set()
     wait_for(lambda: asked.fault() is None)

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import pytest
 from test_protocol_jobs import CONTRACT, SPEC, accept, begin, end, reject, stage
 
 from spool.cli import main as cli
-from spool.protocol import durable, jobs, metrics
+from spool.cli import show
+from spool.protocol import durable, jobs, metrics, notes
 from spool.protocol.home import Home, State
-from spool.protocol.spec import json_schema
+from spool.protocol.schema import json_schema
 from spool.protocol.states import Tokens
 from spool.protocol.ulid import is_ulid, mint
 
@@ -27,8 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "spool.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ORDERS = ["cancel", "hold", "release", "top", "up", "down"]
-VERBS = ["submit", "jobs", "show", *ORDERS, "priority", "drain", "retry", "delete", "note", "logs", "check", "schema"]
-VERBS += ["doctor"]
+VERBS = ["submit", "jobs", "show", "wait", *ORDERS, "priority", "drain", "retry", "delete", "note", "logs", "check"]
+VERBS += ["keep", "verify", "schema", "status", "doctor"]
 
 
 def finetuner(home: Home, *arguments: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -78,7 +80,7 @@ def test_help_names_every_verb_and_no_other(home: Home) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["drain", "x"], ["verify", "x"], ["show"], ["jobs", "--state", "x"], ["jobs", "--stat", "done"], ["-x"]],
+    [[], ["drain", "x"], ["verify"], ["show"], ["jobs", "--state", "x"], ["jobs", "--stat", "done"], ["-x"]],
 )
 def test_wrong_usage(home: Home, arguments: list[str]) -> None:
     done = finetuner(home, *arguments)
@@ -99,6 +101,7 @@ def test_the_home_may_stand_anywhere(home: Home, ids: dict[str, str], tmp_path: 
         assert len(json.loads(done.stdout)) == len(ids)
 
 
+@pytest.mark.alone
 def test_jobs_is_fast(home: Home, ids: dict[str, str]) -> None:
     best = min(_seconds(lambda: finetuner(home, "jobs")) for _ in range(5))
     assert best < 0.4
@@ -296,6 +299,23 @@ def test_orders_of_which_nothing_can_come(home: Home, ids: dict[str, str]) -> No
         assert (done.returncode, done.stdout) == (1, "")
         assert state in done.stderr
     assert os.listdir(home.control) == []
+
+
+def test_delete_the_old_ones(home: Home, ids: dict[str, str]) -> None:
+    for state in ("done", "failed", "cancelled"):
+        folder = home.run(ids[state]).exports / "adapter"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(b"x" * 10_000)
+    notes.write(home, ids["failed"], "", ["keep"])
+    durable.write_json(home.run(ids["queued"]).spec, {**SPEC, "model": f"runs/{ids['cancelled']}/exports/merged"})
+    assert finetuner(home, "delete", "--older-than", "36000").stdout == ""
+    for wrong in (["--older-than", "-1"], ["--older-than", "soon"], [], [ids["done"], "--older-than", "1"]):
+        assert finetuner(home, "delete", *wrong, "--yes").returncode == 2
+    done = finetuner(home, "delete", "--older-than", "0")
+    assert (done.returncode, ids["done"] in done.stdout, "say --yes" in done.stderr) == (1, True, True)
+    assert not list(home.control.iterdir())
+    assert finetuner(home, "delete", "--older-than", "0", "--yes").returncode == 0
+    assert [path.name for path in home.control.iterdir()] == [f"delete-{ids['done']}"]
 
 
 def test_delete_wants_a_yes_and_an_ended_job(home: Home, ids: dict[str, str]) -> None:
@@ -549,6 +569,13 @@ def test_logs(home: Home, ids: dict[str, str]) -> None:
         assert "no log" in done.stderr
 
 
+def test_logs_as_json(home: Home, ids: dict[str, str]) -> None:
+    log = json.loads(finetuner(home, "logs", ids["done"], "--json").stdout)
+    path = str(home.run(ids["done"]).log)
+    assert log == {"id": ids["done"], "state": "done", "path": path, "lines": ["-- training"]}
+    assert json.loads(finetuner(home, "logs", ids["queued"], "--json").stdout)["path"] is None
+
+
 def test_a_large_log_comes_whole(home: Home, ids: dict[str, str]) -> None:
     lines = [f"é line {number} \x1b[32mgreen\x1b[0m" for number in range(20_000)]
     home.run(ids["done"]).log.write_text("\n".join(lines) + "\n10%|█\r20%|██\r\nlong " + "x" * 200_000)
@@ -643,7 +670,7 @@ def test_doctor(home: Home, ids: dict[str, str]) -> None:
     text = finetuner(home, "doctor")
     assert text.returncode == 1
     assert "FAIL  runner" in text.stdout
-    assert "-> Start it: `make up`" in text.stdout
+    assert "-> Start it: `systemctl start finetuner-runner`" in text.stdout
     beat(home)
     healthy = json.loads(finetuner(home, "doctor", "--json").stdout)
     assert next(f for f in healthy["findings"] if f["area"] == "runner")["level"] == "ok"
@@ -694,6 +721,23 @@ def test_check_of_a_few_bad_rows_does_not_block(home: Home, rows: Path) -> None:
     assert finetuner(home, "check", str(rows)).returncode == 0
 
 
+def test_a_kept_file_is_a_dataset_that_jobs_name(home: Home, rows: Path, tmp_path: Path) -> None:
+    first = finetuner(home, "keep", str(rows), "--name", "tickets")
+    assert (first.returncode, first.stderr) == (0, "")
+    again = json.loads(finetuner(home, "keep", str(rows), "--name", "tickets", "--json").stdout)
+    assert (again["reference"], again["original_name"]) == (first.stdout.strip(), rows.name)
+    assert Path(again["path"]).read_bytes() == rows.read_bytes()
+    assert finetuner(home, "check", first.stdout.strip()).returncode == 0
+    assert finetuner(home, "keep", str(rows)).stdout.startswith(f"{rows.stem}@")
+    for wrong, name, code in (
+        (rows, "a/b", "bad_name"),
+        (tmp_path / "none", "x", "unreadable"),
+        (tmp_path, "x", "unreadable"),
+    ):
+        done = finetuner(home, "keep", str(wrong), "--name", name, "--json")
+        assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, code)
+
+
 def test_what_cannot_be_checked(home: Home, rows: Path, tmp_path: Path) -> None:
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 10)
     (tmp_path / "empty.csv").touch()
@@ -731,3 +775,113 @@ def test_metrics_rows_feed_the_bar(home: Home) -> None:
     metrics.Writer(home.run(job_id).events, 1).write(event="phase", phase="training, from step 20")
     metrics.Writer(home.run(job_id).metrics, 1).write(step=30, total_steps=120, eval_loss=0.5)
     assert "eval loss 0.5000" in status(home, jobs.get_job(home, job_id))
+
+
+# --- status
+
+
+def test_status_is_for_monitoring(home: Home, ids: dict[str, str]) -> None:
+    done = finetuner(home, "status", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], told["runner"]) == (1, False, "absent")
+    assert told["jobs"]["done"] == len(Tokens(home).list(State.DONE)) > 0
+    beat(home, current_job=ids["running"])
+    done = finetuner(home, "status")
+    assert done.returncode == 0
+    assert ids["running"] in done.stdout
+    beat(home, halted={"code": "disk", "reason": "the disk is read-only"})
+    done = finetuner(home, "status")
+    assert (done.returncode, "halted: the disk is read-only" in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({}, "ready"),
+        ({"waiting_for": "room"}, "waiting"),
+        ({"state": "stopped"}, "stopped"),
+        ({"heartbeat": time.time() - 600}, "silent"),
+    ],
+)
+def test_status_as_metrics(home: Home, fields: dict[str, Any], word: str) -> None:
+    beat(home, **fields)
+    assert json.loads(finetuner(home, "status", "--json").stdout)["runner"] == word
+    said = finetuner(home, "status", "--metrics").stdout
+    assert f"finetuner_up {int(word in ('ready', 'waiting'))}\n" in said
+    assert 'finetuner_jobs{state="queued"} 0\n' in said
+    names = {line.split()[2] for line in said.splitlines() if line.startswith("# TYPE")}
+    for line in said.splitlines():
+        assert line.startswith("#") or re.fullmatch(r"(finetuner_\w+)(\{state=\"\w+\"\})? -?[0-9.]+", line)
+        assert line.startswith("#") or re.split(r"[{ ]", line)[0] in names
+
+
+# ---- exports
+
+
+MADE = {
+    "gguf:q4_k_m": {
+        "state": "suspect", "folder": "runs/X/exports/gguf-q4_k_m", "bytes": 253_000_000,
+        "failed_checks": ["stop", "template"],
+    },
+    "gguf:q8_0": {"state": "failed", "error": {"message": "the disk is full."}},
+    "merged": {"state": "ready", "folder": "runs/X/exports/merged", "bytes": 536_000_000, "failed_checks": []},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["export", "train"])
+def test_show_and_wait_say_what_was_made_and_what_is_suspect(home: Home, kind: str) -> None:
+    job_id = accept(home, State.DONE, "for Ollama")
+    token = next(path for path in home.state(State.DONE).iterdir() if job_id in path.name)
+    durable.write_json(token, durable.read_json(token) | {"kind": kind})
+    begin(home, job_id)
+    end(home, job_id, State.DONE)
+    result = {"exports": {"adapter": {"state": "unproven", "folder": "a", "bytes": 9}, **MADE}, "adapter": "a"}
+    durable.write_json(home.run(job_id).result, {"v": 1, "attempt": 1, "outcome": "finished", "result": result})
+    folder = f"{home.root}/runs/X/exports"
+    lines = [
+        f"merged is ready; 0.5 GB in {folder}/merged",
+        f"gguf:q4_k_m is SUSPECT, it did not pass: stop, template; 0.3 GB in {folder}/gguf-q4_k_m",
+        "gguf:q8_0 could not be made: the disk is full.",
+    ]
+    shown = finetuner(home, "show", job_id).stdout
+    places = [shown.index(line) for line in lines]
+    assert places == sorted(places)
+    assert "exports     merged is ready" in shown
+    waited = finetuner(home, "wait", job_id).stderr
+    assert all(f"  {line}" in waited for line in lines)
+    assert "says where the answers lie" not in waited
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "train"])
+def test_show_and_wait_say_what_the_report_found_and_where_it_lies(home: Home, kind: str) -> None:
+    job_id = accept(home, State.DONE, "how good")
+    token = next(path for path in home.state(State.DONE).iterdir() if job_id in path.name)
+    durable.write_json(token, durable.read_json(token) | {"kind": kind})
+    begin(home, job_id)
+    end(home, job_id, State.DONE)
+
+    def told(report: Any) -> tuple[str, str]:
+        result = {"report": report, "adapter": "a"}
+        durable.write_json(home.run(job_id).result, {"v": 1, "attempt": 1, "outcome": "finished", "result": result})
+        return finetuner(home, "show", job_id).stdout, finetuner(home, "wait", job_id).stderr
+
+    says = ["14 of 16 answers are right. The base model gives 4.", "Nothing is forgotten.", "16 rows."]
+    shown, waited = told({"report": f"runs/{job_id}/report.html", "verdict": "better", "says": says})
+    where = f"the report lies in {home.run(job_id).report}"
+    assert f"report      better than its base: {says[0]}\n            {where}\n" in shown
+    assert f"  better than its base: {says[0]}\n  {where}" in waited
+    shown, waited = told({"error": {"code": "out_of_memory", "message": "the report broke off: no \x1b[31mmemory."}})
+    assert "report      there is no report: the report broke off: no" in shown
+    assert "  there is no report: the report broke off" in waited
+    assert "\x1b" not in shown + waited
+    found = [show.report({"report": odd}) for odd in (None, 7, {}, {"says": 3, "verdict": []}, {"error": 5})]
+    assert found == [[], [], [], [], ["there is no report: it did not say why."]]
+    assert show.report({"report": {"verdict": "same", "says": ["That is no clear change."]}}) == [
+        "That is no clear change."
+    ]
+
+
+def test_a_drop_that_is_not_taken_yet_says_its_kind(home: Home) -> None:
+    for kind in ("export", "generate", "evaluate", "train"):
+        job_id = finetuner(home, "submit", "-", stdin=json.dumps({"schema": 1, "kind": kind}).encode()).stdout.strip()
+        assert jobs.get_job(home, job_id).kind == kind

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from runner.course import Course, Divergence
-from spool.protocol.spec import EarlyStopping
+from spool.protocol.training import EarlyStopping
 
 
 def tripped(losses: list[float], factor: float = 3) -> int | None:

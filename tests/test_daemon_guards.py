@@ -248,6 +248,7 @@ def hung(home: Home, runner: Runner) -> str:
     return job_id
 
 
+@pytest.mark.alone
 def test_a_job_that_hangs_is_ended_and_tried_again(home: Home, stub_runner: Runner) -> None:
     job_id = hung(home, stub_runner)
     stub_runner.wait(job_id, "done")
@@ -258,6 +259,7 @@ def test_a_job_that_hangs_is_ended_and_tried_again(home: Home, stub_runner: Runn
     assert "most recent call first" in run.log.read_text()  # where it hung
 
 
+@pytest.mark.alone
 def test_an_orphan_that_hangs_does_not_stop_the_queue(home: Home, make_runner: Callable[..., Runner]) -> None:
     first = make_runner(home, STUB)
     job_id = hung(home, first)

@@ -15,7 +15,7 @@ from spool.data.reading.table import count_dropped
 from spool.protocol.errors import DataError
 
 FILES = Path(__file__).parent / "data"
-UNREADABLE = ("no_header", "unequal", "windows1252")
+UNREADABLE = ("no_header", "unequal")
 READABLE = sorted(path for path in FILES.iterdir() if path.is_file() and path.stem not in UNREADABLE)
 CONTRACT = {
     *("format", "rows", "usable_rows", "columns", "problems", "tokens", "duplicates", "supervised_fraction"),
@@ -51,8 +51,9 @@ def test_duplicates_stay() -> None:
 
 
 def test_mapping_and_format() -> None:
-    with pytest.raises(DataError, match="not recognised"):
-        check(FILES / "windows1252.csv")
+    with pytest.raises(DataError, match="no line with column names"):
+        check(FILES / "no_header.csv")
+    assert check(FILES / "windows1252.csv").format == "question_answer"
     report = check(FILES / "windows1252.csv", mapping={"prompt": "Frage", "completion": "Antwort"})
     assert (report.usable_rows, report.encoding) == (2, "windows-1252")
     assert report.mapping == {"prompt": "Frage", "completion": "Antwort"}

@@ -322,6 +322,7 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
     assert time.process_time() - start < 5
 
 
+@pytest.mark.alone
 def test_a_clean_row_of_1_kb_costs_microseconds() -> None:
     """The goal is 6 us; measured 2.2 us. The bound here leaves room for a busy machine."""
     row = b"The quick brown fox jumps over 13 lazy dogs, he said. Then on 2024-01-15 the order 88123 came." * 11

@@ -50,6 +50,8 @@ def turns(found: Example | Problem) -> list[tuple[str, str]]:
         ({"document": "a", "summary": "b"}, "prompt_completion", None),
         ({"question": "a", "answer": "b"}, "question_answer", ["question", "answer"]),
         ({"question": "a", "answer": "b", "text": "c"}, "question_answer", ["question", "answer"]),
+        ({"Ticket-Nr": "1", "Kundenfrage": "a", "Antwort": "b"}, "question_answer", ["Kundenfrage", "Antwort"]),
+        ({"Customer question": "a", "Our answer": "b"}, "question_answer", ["Customer question", "Our answer"]),
         ({"conversations": [{"from": "human", "value": "a"}]}, "sharegpt", ["conversations"]),
         ({"conversations": [{"role": "user", "content": "a"}]}, "messages", ["conversations"]),
         ({"messages": [{"from": "human", "value": "a"}]}, "sharegpt", ["messages"]),
@@ -80,9 +82,9 @@ def test_confidence_and_alternatives() -> None:
 
 
 def test_not_recognised() -> None:
-    with pytest.raises(DataError, match=r"columns: Frage, Antwort\.") as error:
-        recognise(table([{"Frage": "a", "Antwort": "b"}]))
-    assert '{"prompt": "Frage", "completion": "Antwort"}' in error.value.hint
+    with pytest.raises(DataError, match=r"columns: Anliegen, Erledigung\.") as error:
+        recognise(table([{"Anliegen": "a", "Erledigung": "b"}]))
+    assert '{"prompt": "Anliegen", "completion": "Erledigung"}' in error.value.hint
     with pytest.raises(DataError, match="no line with column names") as error:
         recognise(read(FILES / "no_header.csv"))
     assert '{"prompt": "column 1", "completion": "column 2"}' in error.value.hint
@@ -109,8 +111,8 @@ def test_part_of_a_mapping() -> None:
 
 
 def test_a_prompt_alone_is_no_plain_text() -> None:
-    with pytest.raises(DataError, match="columns: Frage, Antwort"):
-        recognise(table([{"Frage": "a", "Antwort": "b"}]), mapping={"prompt": "Frage"})
+    with pytest.raises(DataError, match="columns: Anliegen, Erledigung"):
+        recognise(table([{"Anliegen": "a", "Erledigung": "b"}]), mapping={"prompt": "Anliegen"})
 
 
 def test_wrong_mappings() -> None:

@@ -154,6 +154,7 @@ def test_a_lone_surrogate_harms_nothing() -> None:
     assert signatures(["a\ud800 b c", "\ud800" * 40]).shape == (2, 64)
 
 
+@pytest.mark.alone
 def test_speed_and_memory() -> None:
     """Measured: 25,000 to 32,000 rows of 1 KB a second on one core; the bound leaves room for a busy machine."""
     chance = random.Random(7)

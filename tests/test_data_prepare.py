@@ -17,7 +17,8 @@ from spool.data.prepare import Task, eval_rows, prepare
 from spool.data.prepared import Prepared
 from spool.protocol import durable
 from spool.protocol.errors import DataError
-from spool.protocol.spec import Data, JobSpec, Limits, Train
+from spool.protocol.spec import JobSpec
+from spool.protocol.training import Data, Limits, Train
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from spool.data.judging.rules import Rules
 from spool.data.prepare import Task, prepare
 from spool.data.reading.limits import Limits as ReadingLimits
 from spool.protocol.errors import DataError
-from spool.protocol.spec import Data, Eval, JobSpec, Limits
+from spool.protocol.spec import JobSpec
+from spool.protocol.training import Data, Eval, Limits
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_the_web_app_has_no_gpu_no_network_and_few_folders_to_write() -> None:
     words = " ".join(line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")).split()
     allowed = {str(Path(word).relative_to("/var/lib/finetuner")) for word in words}
     caches = {"cache/reports", "cache/seen", "cache/tokens", "cache/hub-datasets"}
-    assert allowed == {"spool/incoming", "spool/control", "spool/asks", "datasets", "notes", *caches}
+    assert allowed == {"spool/incoming", "spool/control", "spool/asks", "datasets", "notes", "votes", *caches}
     made = (UNITS / "tmpfiles.conf").read_text()
     for word in words:  # a missing one would keep the unit from starting
         assert re.search(rf"^d {re.escape(word)} ", made, re.M)
@@ -212,7 +213,7 @@ def test_folders_have_the_modes_that_the_drop_box_needs(root: Path) -> None:
 
 
 def test_the_sign_in_is_a_credential_of_the_web_app_alone(root: Path) -> None:
-    (root / "mine.toml").write_text("[auth]\n")
+    (root / "mine.toml").write_text('[auth]\nredirect_uri = "https://tuner.example.org/oauth2callback"\n')
     install(root, "--sign-in", str(root / "mine.toml"))
     kept = root / "etc/finetuner/sign-in.toml"
     drop_in = root / "etc/systemd/system/finetuner-web.service.d/20-sign-in.conf"
@@ -220,7 +221,8 @@ def test_the_sign_in_is_a_credential_of_the_web_app_alone(root: Path) -> None:
     lines = drop_in.read_text().splitlines()
     assert "LoadCredential=sign-in.toml:/etc/finetuner/sign-in.toml" in lines
     assert "Environment=STREAMLIT_SECRETS_FILES=%d/sign-in.toml" in lines
-    assert lines[-2:] == ["InaccessiblePaths=", "InaccessiblePaths=-/etc/finetuner"]
+    assert lines[-3:-1] == ["InaccessiblePaths=", "InaccessiblePaths=-/etc/finetuner"]
+    assert lines[-1] == 'Environment="STREAMLIT_SERVER_ALLOWED_HOSTS=localhost 127.0.0.1 [::1] tuner.example.org"'
     assert "RestartPreventExitStatus=78" in LINES["web"]
     install(root)  # an upgrade keeps it
     assert kept.exists()
@@ -228,6 +230,26 @@ def test_the_sign_in_is_a_credential_of_the_web_app_alone(root: Path) -> None:
     assert not kept.exists()
     assert not drop_in.exists()
     assert "no such file" in install(root, "--sign-in", str(root / "nowhere"), fails=True)
+
+
+def test_a_wrong_sign_in_is_told_before_anything_is_changed(root: Path) -> None:
+    install(root)
+    (root / "opt/gemma-finetuner/.venv").symlink_to(ROOT / ".venv")
+    before = tree(root)
+    wrong = root / "wrong.toml"
+    wrong.write_text('[auth]\nclient_id = "x1"\n')
+    said = install(root, "--sign-in", str(wrong), fails=True)
+    assert "cookie_secret is missing" in said
+    assert "nothing was changed" in said
+    wrong.unlink()
+    assert tree(root) == before
+
+
+def test_the_greeting_ends_with_a_web_app_that_does_not_start() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    command = [sys.executable, str(ROOT / "deploy" / "greet.py"), "--port", "9", "--pid", str(ended.pid)]
+    subprocess.run(command, check=True, timeout=10)
 
 
 def test_the_exposure_stays_low_with_a_sign_in(root: Path) -> None:

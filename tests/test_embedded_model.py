@@ -235,11 +235,12 @@ def test_scrambled_weights_are_refused(embedded_model: Path, tmp_path: Path, mon
     shutil.rmtree(tmp_path / "damaged")
 
 
+@pytest.mark.alone
 def test_a_second_run_returns_at_once_without_torch(embedded_model: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from runner import embed; start = time.monotonic();"
         f"embed.prepare(Path({str(embedded_model.parent)!r}));"
-        "assert time.monotonic() - start < 0.1; assert not {'torch', 'transformers', 'gguf'} & set(sys.modules)"
+        "assert time.monotonic() - start < 0.5; assert not {'torch', 'transformers', 'gguf'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ def strace() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("strace")
 def test_nothing_is_lost_and_every_planted_bug_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--short", "--seed", str(SEED)])

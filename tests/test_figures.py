@@ -23,6 +23,7 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
+@pytest.mark.alone
 def test_a_stored_dataset_is_known_at_once_and_better_a_little_later(home: Home, tmp_path: Path) -> None:
     begun = time.monotonic()
     seen = figures.look(home, tmp_path, "faq", None, {})

@@ -11,12 +11,13 @@ from spool.data.background import Request
 from spool.data.keeping import keep
 from spool.forecast import costs, history, shapes, steps
 from spool.forecast.costs import Plan
-from spool.forecast.estimate import Estimate, estimate
+from spool.forecast.estimate import REPORT_MINUTES, Estimate, estimate
 from spool.forecast.machine import Machine
 from spool.protocol import durable
 from spool.protocol.home import Home, State
-from spool.protocol.spec import Eval, JobSpec, Train
+from spool.protocol.spec import EvaluateSpec, JobSpec
 from spool.protocol.states import Token, Tokens
+from spool.protocol.training import Eval, Train
 
 GB = 10**9
 H100 = Machine("NVIDIA H100 80GB HBM3", 85 * GB, 100 * GB, 1000 * GB, 16)
@@ -181,10 +182,10 @@ def test_a_guess_is_said_to_be_one_and_is_wide(home: Home) -> None:
 
 def test_finished_jobs_teach(home: Home) -> None:
     base(home)
-    guess = ask(home)
+    guess = ask(home, report=False)
     for number in range(3):
         finished(home, number, step_s=1.5)
-    said = ask(home)
+    said = ask(home, report=False)
     assert said.learned_from == 3
     assert said.seconds == pytest.approx(144 * 1.5 + 30, rel=0.1)  # as these took
     assert said.low_s
@@ -194,6 +195,18 @@ def test_finished_jobs_teach(home: Home) -> None:
     assert said.low_s < said.seconds < said.high_s
     assert said.high_s / said.low_s < guess.high_s / guess.low_s
     assert said.memory_bytes == pytest.approx(2.4 * GB, rel=0.05)
+
+
+def test_a_report_at_the_end_comes_on_top_as_long_as_it_may_take(home: Home) -> None:
+    base(home)
+    for number in range(3):
+        finished(home, number, step_s=1.5)
+    without, with_it = ask(home, report=False).seconds, ask(home).seconds
+    assert without
+    assert with_it
+    assert 40 < with_it - without < 110
+    home.settings.write_text('{"report_s": 0}')
+    assert ask(home).seconds == without
 
 
 def test_a_broken_result_is_passed_over(home: Home) -> None:
@@ -238,6 +251,57 @@ def test_a_disk_that_is_too_small(home: Home) -> None:
     (problem,) = said.problems
     assert (problem.code, problem.pointer) == ("too_little_disk", "/export")
     assert ask(home, replace(CPU, disk_free_bytes=int(1.6 * GB))).problems == ()
+
+
+def test_every_export_is_counted_on_the_disk(home: Home) -> None:
+    base(home)
+    bare, two = ask(home, CPU).disk_bytes, ask(home, CPU, export=["adapter", "gguf:q8_0"]).disk_bytes
+    assert two
+    assert bare
+    assert two - bare == pytest.approx(536_000_000 * (1 + 8.5 / 16), rel=0.05), "the file, and the merged weights"
+    (problem,) = ask(home, replace(CPU, disk_free_bytes=int(1.6 * GB)), export=["gguf:q8_0"]).problems
+    assert "With the adapter alone it needs" in problem.hint
+
+
+def test_an_export_takes_as_long_as_one_did_and_before_that_a_guess(home: Home) -> None:
+    base(home)
+    job_id = "01K00009ABCDEFGHJKMNPQRSTV"
+    home.run(job_id).root.mkdir(parents=True)
+    durable.write_json(home.run(job_id).spec, {"schema": 1, "model": "gemma-3-270m", "dataset": "gone.jsonl"})
+    spec = {"schema": 1, "kind": "export", "job": job_id, "export": ["merged", "gguf:bf16", "gguf:q4_k_m"]}
+    found = estimate(home, spec, machine=CPU)
+    assert found.seconds is not None
+    assert 60 < found.seconds < 240, "105 s were measured, on 2 cores"
+    assert (estimate(home, spec, machine=replace(CPU, cores=16)).seconds or 0) < found.seconds
+    assert found.disk_bytes == pytest.approx(536_000_000 * (2 + 1 + 4.9 / 16), rel=0.05)
+    assert "guess" in found.reasons[0]
+    assert estimate(home, {**spec, "job": "../x"}, machine=CPU).seconds is None
+    assert estimate(home, {**spec, "export": 7}, machine=CPU).seconds is None
+
+
+def test_an_evaluation_takes_as_long_as_such_did_and_no_longer_than_it_may(home: Home) -> None:
+    base(home)
+    of = "01K00009ABCDEFGHJKMNPQRSTV"
+    home.run(of).root.mkdir(parents=True)
+    durable.write_json(home.run(of).spec, {"schema": 1, "model": "gemma-3-270m", "dataset": "gone.jsonl"})
+    spec = {"schema": 1, "kind": "evaluate", "job": of}
+    guess = estimate(home, spec, machine=CPU)
+    assert guess.seconds == pytest.approx(83, abs=0.1)
+    assert guess.high_s == 600
+    assert "guess" in guess.reasons[0]
+    assert estimate(home, {**spec, "max_minutes": 1}, machine=CPU).seconds == 60
+    assert estimate(home, {"kind": "evaluate", "adapter": "x", "dataset": "y"}, machine=CPU).seconds == 75
+    assert EvaluateSpec.model_fields["max_minutes"].default == REPORT_MINUTES
+    for number, took_s in ((11, 40), (12, 50), (13, 200)):
+        job_id = f"01K{number:05d}ABCDEFGHJKMNPQRSTV"
+        home.run(job_id).attempts.mkdir(parents=True)
+        ended = f"2026-11-22T10:{took_s // 60:02d}:{took_s % 60:02d}Z"
+        times = {"started_at": "2026-11-22T10:00:00Z", "ended_at": ended}
+        durable.write_json(home.run(job_id).attempts / "0001.json", times)
+        Tokens(home).create(State.DONE, Token(5, number, job_id), {"kind": "evaluate"})
+    known = estimate(home, spec, machine=CPU)
+    assert (known.seconds, known.high_s, known.reasons) == (50, 600, ())
+    assert estimate(home, {**spec, "max_minutes": 0.5}, machine=CPU).seconds == 30
 
 
 def test_a_base_that_must_be_fetched_is_counted_on_the_disk(home: Home) -> None:

@@ -133,6 +133,7 @@ def test_when_a_window_opens(window: dict[str, Any] | None, now: str, opens: str
     assert found == datetime.fromisoformat(opens)
 
 
+@pytest.mark.alone
 def test_a_thousand_waiting_jobs_take_no_time(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     durable.write_json(home.runner_json, {"state": "ready", "heartbeat": time.time()})

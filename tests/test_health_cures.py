@@ -237,6 +237,15 @@ def test_a_chain_of_retries_that_bites_its_tail_ends(home: Home) -> None:
     assert of(home, first) is not None
 
 
+def test_an_export_has_no_setting_that_helps() -> None:
+    spec = {"schema": 1, "kind": "export", "job": "01K00001ABCDEFGHJKMNPQRSTV", "export": ["merged"]}
+    for code in ("out_of_memory", "diverged"):
+        assert cures.suggest(spec, {"code": code}, spec) is None
+    full = cures.suggest(spec, {"code": "disk_full"})
+    assert full is not None
+    assert full.spec == spec
+
+
 def test_a_check_that_ran_out_of_memory_is_not_helped_by_the_training(home: Home) -> None:
     assert of(home, failed(home, dict(BASE), OOM, attempts=0)) is None
 

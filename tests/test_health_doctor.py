@@ -1,5 +1,6 @@
 """The doctor: a healthy machine is called healthy, and every illness is named with its cure."""
 
+import errno
 import fcntl
 import os
 import sys
@@ -272,8 +273,33 @@ def test_settings_that_stop_the_runner(home: Home) -> None:
     assert (finding.level, "grace_s" in finding.message) == ("fail", True)
 
 
+def test_settings_that_only_the_runner_may_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.settings.write_text("{}")
+    read_bytes, closed = Path.read_bytes, [home.settings]
+
+    def denied(path: Path) -> bytes:
+        if path in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(os, "access", lambda path, _: path not in closed)
+    assert one(home, "settings").level == "fail"
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    found = of(home, "settings")[0]
+    assert (found.level, "by you" in found.message) == ("warn", True)
+
+
+def test_settings_that_are_not_in_force_yet(home: Home) -> None:
+    home.settings.write_text("{}")
+    beat(home, started_at="2026-01-01T00:00:00.000Z")
+    assert "not in force yet" in one(home, "settings").message
+    beat(home, started_at="2999-01-01T00:00:00.000Z")
+    assert of(home, "settings") == []
+
+
 def test_model(home: Home) -> None:
-    assert one(home, "model").cure == "`make setup` makes it."
+    assert one(home, "model").cure == "`make setup` makes it; for a service, `deploy/install.sh`."
     add_model(home)
     assert one(home, "model").level == "ok"
     (home.models / "gemma-3-270m" / "tokenizer.json").unlink()
@@ -343,3 +369,18 @@ def test_the_doctor_changes_nothing(home: Home) -> None:
     before = tree()
     examine(home, NoGpu())
     assert tree() == before
+
+
+def test_what_is_no_order_is_told_since_nobody_will_carry_it_out(home: Home) -> None:
+    wrong = ["cancel-nonsense", f"retry-{mint()}", f"cancel-{mint()}.json", f"priority-{mint()}", f"hold3-{mint()}"]
+    right = ["hold", "drain", "look", f"cancel-{mint()}", f"priority0-{mint()}", f"delete-{mint()}"]
+    for name in (*wrong, *right):
+        (home.control / name).touch()
+    assert one(home, "queue").level == "ok"  # young
+    for name in (*wrong, *right):
+        os.utime(home.control / name, (1, 1))
+    finding = one(home, "queue")
+    assert finding.level == "warn"
+    assert "no orders" in finding.message
+    assert all(name in finding.message for name in wrong[:2])
+    assert not any(name in finding.message.replace(",", " ").split() for name in right)

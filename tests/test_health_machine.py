@@ -274,6 +274,22 @@ def test_mounts_that_give_no_events(kind: str, level: str | None, home: Home, mo
     assert all(kind in finding.message for finding in findings)
 
 
+def test_a_folder_that_only_a_sandbox_closes_is_no_broken_disk(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = home.states.stat().st_dev
+    line = (
+        f"36 25 {os.major(device)}:{os.minor(device)} / / ro,relatime shared:1 - ext4 /dev/sda1 %s,errors=remount-ro\n"
+    )
+    read_text = Path.read_text
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY, f_favail=1, f_files=0))
+
+    def mounted(how: str) -> bool:
+        told = {Path("/proc/self/mountinfo"): line % how}
+        monkeypatch.setattr(Path, "read_text", lambda self, *_: told[self] if self in told else read_text(self))
+        return folders._read_only(home.states)
+
+    assert (mounted("rw"), mounted("ro")) == (False, True)
+
+
 def test_a_file_system_that_became_read_only(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_read_only", lambda folder: folder == home.runs)
     assert (one(home, "mounts").level, "read-only" in one(home, "mounts").message) == ("fail", True)

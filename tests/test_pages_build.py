@@ -38,11 +38,12 @@ def test_an_upload_that_is_no_data_is_refused_in_words(world: World) -> None:  #
     assert not any(world.home.datasets.iterdir()), "nothing is left behind"
 
 
-def test_an_unrecognised_layout_is_shown_with_its_rows(world: World) -> None:  # noqa: F811
+def test_an_unrecognised_layout_is_asked_for_beside_its_rows(world: World) -> None:  # noqa: F811
     app = visit("data")
     app.file_uploader[0].upload("odd.csv", b"alpha,beta,gamma\n1,2,3\n4,5,6\n")
     app.run()
-    assert app.error
+    assert not app.error
+    assert "Which column is the question" in app.warning[0].value, "it is asked, and no fault"
     assert app.dataframe[-1].value["beta"].tolist() == ["2", "5"]
 
 

@@ -294,6 +294,9 @@ def test_the_loss_table_holds_training_evaluation_and_marks() -> None:
     assert len(long) <= series.MAX_POINTS + 1
     assert long.memory_usage(index=False).sum() <= 40_000, "bytes a refresh"
     assert series.loss_table(Columns()).empty
+    assert table["tip"].tolist() == (table["mark"] < 0).tolist(), "a short run tells every number"
+    assert long["tip"].sum() <= series.TIPS + 1, "the newest evaluation is told in any case"
+    assert long.loc[long["eval_loss"].notna(), "tip"].all()
 
 
 def test_a_part_of_the_run_is_cut_after_smoothing() -> None:
@@ -410,6 +413,11 @@ def test_a_chart_names_each_of_its_parameters_and_knows_no_row(axis: str, log: b
     whole = [layer["encoding"]["x"].get("scale", {}).get("domain") for layer in drawn["layer"]]
     assert whole == [[0, 2000] if axis == "step" else None] * len(whole)
     assert [param["name"] for param in charts.attempts(axis, 2000, log)["params"]] == ["zoom", "hover"]
+
+
+def test_a_chart_is_drawn_on_a_canvas() -> None:
+    for drawn in (charts.loss(), charts.attempts(), charts.strip(["grad_norm"])):
+        assert drawn["usermeta"] == {"embedOptions": {"renderer": "canvas"}}
 
 
 def test_a_chart_is_made_once_and_belongs_to_who_asked() -> None:

@@ -77,7 +77,9 @@ def test_columns_are_named_by_hand_and_go_to_train(world: World) -> None:  # noq
     world.base()
     stored = add(world, "odd", "alpha,beta\nWhere?,Here.\nWhen?,Now.\n")
     app = visit("data", dataset="odd")
+    assert "Which column is the question, and which one the answer? Its columns: alpha, beta." in plain(app)
     assert "Say below which column is which" in plain(app)
+    assert not app.error
     app.selectbox(key=f"role/prompt/{stored.reference}").set_value("alpha").run()
     app.selectbox(key=f"role/completion/{stored.reference}").set_value("beta").run()
     assert {m.label: m.value for m in app.metric}["Usable"] == "2"
@@ -85,6 +87,40 @@ def test_columns_are_named_by_hand_and_go_to_train(world: World) -> None:  # noq
     spec = json.loads(app.code[0].value)
     assert spec["dataset"] == "odd"
     assert spec["data"]["mapping"] == {"prompt": "alpha", "completion": "beta"}
+
+
+def test_what_was_said_of_columns_holds_on_another_day_and_on_train(world: World) -> None:  # noqa: F811
+    world.base()
+    stored = add(world, "odd", "alpha,beta\nWhere?,Here.\nWhen?,Now.\n")
+    app = visit("data", dataset="odd")
+    app.selectbox(key=f"role/prompt/{stored.reference}").set_value("alpha").run()
+    app.selectbox(key=f"role/completion/{stored.reference}").set_value("beta").run()
+    assert {m.label: m.value for m in visit("data", dataset="odd").metric}["Usable"] == "2"
+    train = visit("train", data="odd")
+    assert json.loads(train.code[0].value)["data"]["mapping"] == {"prompt": "alpha", "completion": "beta"}
+    assert not [each.label for each in train.button if each.label.startswith("Reset ")]
+    # The next month's file with the same columns.
+    add(world, "odd", "alpha,beta\nWhere?,Here.\nWhen?,Now.\nWho?,We.\n")
+    assert {m.label: m.value for m in visit("data", dataset="odd").metric}["Usable"] == "3"
+
+
+def test_what_was_said_and_taken_back_does_not_come_again(world: World) -> None:  # noqa: F811
+    stored = add(world, "faq", FAQ)
+    key = f"role/answer/{stored.reference}"
+    app = visit("data", dataset="faq")
+    app.selectbox(key=key).set_value("topic").run()
+    again = visit("data", dataset="faq")
+    assert again.selectbox(key=key).value == "topic"
+    again.selectbox(key=key).set_value("answer").run()
+    assert visit("data", dataset="faq").selectbox(key=key).value == "answer"
+
+
+def test_columns_that_a_new_file_lacks_are_not_looked_for(world: World) -> None:  # noqa: F811
+    stored = add(world, "odd", "alpha,beta\nWhere?,Here.\n")
+    app = visit("data", dataset="odd")
+    app.selectbox(key=f"role/prompt/{stored.reference}").set_value("alpha").run()
+    add(world, "odd", FAQ)
+    assert {m.label: m.value for m in visit("data", dataset="odd").metric}["Usable"] == "40"
 
 
 def test_what_came_with_one_dataset_does_not_stay_for_the_next(world: World) -> None:  # noqa: F811
@@ -114,7 +150,7 @@ def test_an_older_version_is_what_train_gets(world: World) -> None:  # noqa: F81
 def test_the_token_view_goes_from_row_to_row(world: World) -> None:  # noqa: F811
     tokenizer_only(world.home.models / "tiny")
     stored = add(world, "faq", "question,answer\nWhere is it?,In the box.\nHow long?,\nWhat?,That 🦄.\n")
-    app = tab(world, "What the model sees", "faq")
+    app = tab(world, "sees", "faq")
     assert "Row 1 of 3, line 2" in plain(app)
     assert "learned from" in plain(app)
     app = press(app, "Next")
@@ -130,7 +166,7 @@ def test_the_token_view_goes_from_row_to_row(world: World) -> None:  # noqa: F81
 def test_a_row_is_found_by_a_word(world: World) -> None:  # noqa: F811
     tokenizer_only(world.home.models / "tiny")
     stored = add(world, "faq", FAQ)
-    app = tab(world, "What the model sees", "faq")
+    app = tab(world, "sees", "faq")
     app.text_input(key=f"search/{stored.reference}").set_value("ARTICLE 17?").run()
     hit = app.selectbox(key=f"hit/{stored.reference}/ARTICLE 17?")
     app = hit.select_index(0).run()
@@ -141,7 +177,7 @@ def test_a_row_is_found_by_a_word(world: World) -> None:  # noqa: F811
 
 def test_the_view_without_a_model_says_what_is_missing(world: World) -> None:  # noqa: F811
     add(world, "faq", FAQ)
-    assert "No model on this server yet" in plain(tab(world, "What the model sees", "faq"))
+    assert "No model on this server yet" in plain(tab(world, "sees", "faq"))
 
 
 # ---- statistics
@@ -150,7 +186,7 @@ def test_the_view_without_a_model_says_what_is_missing(world: World) -> None:  #
 def test_statistics_are_drawn_with_their_sentences(world: World) -> None:  # noqa: F811
     tokenizer_only(world.home.models / "tiny")
     add(world, "topics", "text,label\n" + "".join(f"I want it {i},{'a' if i % 9 else 'b'}\n" for i in range(90)))
-    app = tab(world, "Statistics", "topics")
+    app = tab(world, "statistics", "topics")
     assert len(app.get("vega_lite_chart")) >= 3
     assert "the model will lean to it" in plain(app)
 
@@ -163,7 +199,7 @@ def newest(world: World, name: str = "faq") -> keep.Stored:  # noqa: F811
 
 
 def change(world: World, kind: str, dataset: str = "faq") -> AppTest:  # noqa: F811
-    app = tab(world, "Change", dataset)
+    app = tab(world, "change", dataset)
     key = f"change/{newest(world, dataset).reference}"
     app = app.get_by_key(key).set_value(kind).run()
     assert not app.exception, app.exception
@@ -256,7 +292,7 @@ def test_the_example_cannot_be_changed(world: World) -> None:  # noqa: F811
 def test_versions_are_listed_and_compared(world: World) -> None:  # noqa: F811
     older = add(world, "faq", FAQ)
     add(world, "faq", FAQ.replace("costs 7 euros", "costs 8 euros") + "One more?,Yes.,other\n")
-    app = tab(world, "Versions", "faq")
+    app = tab(world, "versions", "faq")
     assert app.dataframe[0].value["rows"].tolist() == [41, 40]
     app = app.selectbox(key=f"diff/{newest(world).reference}").set_value(older.reference).run()
     assert "1 added" in plain(app)
@@ -271,7 +307,7 @@ def test_a_version_that_a_job_waits_for_is_not_deleted(world: World) -> None:  #
     job_id = world.job(State.QUEUED)
     run = world.home.run(job_id)
     durable.write_json(run.spec, json.loads(run.spec.read_bytes()) | {"dataset": stored.reference})
-    app = press(tab(world, "Versions", "faq"), "Delete this version")
+    app = press(tab(world, "versions", "faq"), "Delete this version")
     assert "still to be trained on it" in plain(app)
     assert "Delete" not in [each.label for each in app.button]
     assert keep.versions(world.home, "faq")
@@ -282,11 +318,11 @@ def test_a_version_that_a_job_waits_for_is_not_deleted(world: World) -> None:  #
 
 def test_pages_read_under_the_limits_that_are_set(world: World) -> None:  # noqa: F811
     add(world, "faq", FAQ.replace("Article 7 costs", "Article seven " + "so " * 500 + "costs"))
-    assert 9 in tab(world, "Rows", "faq").dataframe[0].value.index
+    assert 9 in tab(world, "rows", "faq").dataframe[0].value.index
     durable.write_json(world.home.settings, {"data_limits": {"max_row_mb": 0.001}})
-    app = tab(world, "Rows", "faq")
+    app = tab(world, "rows", "faq")
     assert app.dataframe[0].value.index.tolist() == [line for line in range(2, 42) if line != 9]
-    press(tab(world, "Findings", "faq"), "Leave these rows out")
+    press(tab(world, "findings", "faq"), "Leave these rows out")
     assert newest(world).rows == 39
 
 
@@ -297,7 +333,7 @@ def test_long_work_shows_a_sample_and_how_far_it_is(world: World, monkeypatch: p
     sample = whole.report | {"statistics": whole.report["statistics"] | {"sampled_rows": 2000}}
     seen = [Inspection(sample, False, None, "counting tokens", 2000, 1_000_000)]
     monkeypatch.setattr(inspect, "look", lambda *_, **__: seen[0])
-    app = tab(world, "Statistics", "faq")
+    app = tab(world, "statistics", "faq")
     assert "Counting tokens" in app.progress[0].text
     assert "From the first 2,000 rows; shares are right to within ± 2 points" in plain(app)
     seen[0] = Inspection(None, False, None)
@@ -320,6 +356,35 @@ def test_several_files_at_once(world: World) -> None:  # noqa: F811
     assert "b.csv is empty" in plain(app)
 
 
+def test_a_file_that_is_here_already_says_what_becomes_of_it(world: World) -> None:  # noqa: F811
+    add(world, "faq", FAQ)
+    app = visit("data")
+    app.file_uploader[0].upload("faq.csv", FAQ.encode()).run()
+    assert "faq.csv is here already, byte for byte. Nothing was added" in plain(app)
+    add(world, "faq", FAQ + "One more?,Yes.,other\n")
+    app.file_uploader[0].upload("faq.csv", FAQ.encode()).run()
+    assert "It counts as the newest version again" in plain(app)
+    app.file_uploader[0].upload("other.csv", FAQ.encode()).run()
+    assert "here already" not in plain(app)
+
+
+def test_findings_name_the_change_that_cures_them(world: World) -> None:  # noqa: F811
+    add(world, "faq", FAQ + "My mail is a@example.org?,Good.,other\n")
+    assert "one click masks personal data" in plain(visit("data", dataset="faq"))
+    add(world, "gap", FAQ + "Where?,,other\n")
+    assert "one click masks personal data" not in plain(visit("data", dataset="gap"))
+
+
+def test_a_file_that_cannot_be_read_does_not_call_for_training(world: World) -> None:  # noqa: F811
+    stored = add(world, "odd", "alpha,beta\nWhere?,Here.\n")
+    app = visit("data", dataset="odd")
+    assert app.button(key="data-train").proto.type == "secondary"
+    app.selectbox(key=f"role/prompt/{stored.reference}").set_value("alpha").run()
+    app.selectbox(key=f"role/completion/{stored.reference}").set_value("beta").run()
+    assert app.button(key="data-train").proto.type == "primary"
+    assert "As recognised: Prompt and completion" in app.selectbox(key=f"format/{stored.reference}").options
+
+
 def test_a_dataset_of_the_hub_goes_to_train(world: World) -> None:  # noqa: F811
     world.base()
     app = visit("data")
@@ -330,7 +395,7 @@ def test_a_dataset_of_the_hub_goes_to_train(world: World) -> None:  # noqa: F811
     assert json.loads(app.code[0].value)["dataset"] == "hf:org/faq:default:train"
 
 
-@pytest.mark.parametrize("view", ["Findings", "What the model sees", "Statistics", "Rows", "Change", "Versions"])
+@pytest.mark.parametrize("view", ["findings", "sees", "statistics", "rows", "change", "versions"])
 def test_what_rows_hold_is_never_rendered(view: str, world: World) -> None:  # noqa: F811
     tokenizer_only(world.home.models / "tiny")
     quoted = NASTY.replace('"', "")
@@ -400,7 +465,7 @@ def test_files_of_all_kinds_can_be_dropped(filename: str, kind: str, says: str, 
 def test_another_delimiter_is_said_and_seen(world: World) -> None:  # noqa: F811
     world.base()
     stored = add(world, "odd", "question|answer\n" + "Where, when, how?|Here, now, so.\n" * 3)
-    app = visit("data", dataset="odd", view="Change")
+    app = visit("data", dataset="odd", view="change")
     app.selectbox(key=f"delimiter/{stored.reference}").set_value(",").run()
     assert not app.exception
     app.selectbox(key=f"delimiter/{stored.reference}").set_value("|").run()
@@ -413,7 +478,7 @@ def test_what_is_read_differently_can_be_changed_too(world: World) -> None:  # n
     world.base()
     text = "".join(f"Größe {i}, wo?|Größe {i}, dort.\n" for i in range(12)) + "Größe 3, wo?|Größe 3, dort.\n"
     stored = keep.add(world.home, "odd", "odd.csv", text.encode("cp1252"))
-    app = visit("data", dataset="odd", view="Change")
+    app = visit("data", dataset="odd", view="change")
     for name, value in (("delimiter", "|"), ("header", False), ("encoding", "windows-1252")):
         app.selectbox(key=f"{name}/{stored.reference}").set_value(value).run()
     app.selectbox(key=f"role/prompt/{stored.reference}").set_value("column 1").run()

@@ -9,6 +9,7 @@ import pytest
 from test_pages_app import World, full, said, visit, world  # noqa: F401
 
 from pages.parts.queue import seen, strip, walk
+from pages.parts.ui import jobs
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.jobs import Job, get_job, iso
@@ -216,4 +217,13 @@ def test_the_page_speaks_german(world: World) -> None:
     text = said(app.run())
     assert "Als Nächstes · 2" in text
     assert "In den letzten 24 Stunden · 4" in text
+    back = app.sidebar.button(key="speak-en").click().run()
+    assert "Next · 2" in said(back)
+    back.switch_page("pages/watch/queue.py").run()
+    assert back.title[0].value == "Queue", "the choice goes along"
     assert Tokens(world.home).list(State.RUNNING)
+
+
+def test_what_a_job_does_is_said_in_the_words_of_the_pages() -> None:
+    chat = Job("x", "x", "generate", "running", progress={"step": 2}, phase="ready")
+    assert jobs.progress_text(chat) == "Step 2 · Ready for questions"

@@ -180,7 +180,7 @@ def test_a_model_shows_where_it_comes_from(world: World) -> None:
     assert "LoRA rank 16" in text
     assert f"`{job_id}`" in text
     assert {metric.label: metric.value for metric in app.metric}["Eval loss"] == "0.1547"
-    assert app.download_button[0].label == "Download adapter · 15.2 MB"
+    assert app.download_button[0].label == "Download · 15.2 MB"
     known = links(app)
     assert known["Try it"] == f"with={job_id}"
     assert known["Train again"] == f"from={job_id}"
@@ -189,6 +189,13 @@ def test_a_model_shows_where_it_comes_from(world: World) -> None:
     assert known["support\\_tickets"] == "dataset=support_tickets"
     app = next(button for button in app.button if button.label == "All models").click().run()
     assert "model" not in app.query_params
+
+
+def test_a_model_says_which_export_one_needs(world: World) -> None:
+    job_id = world.job(State.DONE)
+    text = plainly(visit("models", model=job_id))
+    assert "works only together with its base model, gemma-3-270m" in text
+    assert "with Ollama or llama.cpp:** GGUF Q4_K_M" in text
 
 
 @pytest.mark.parametrize("wrong", ["01K99999ABCDEFGHJKMNPQRSTV", "../../etc", "<b>"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_pages_app import NASTY, World, said, visit, world  # noqa: F401
+from test_pages_app import NASTY, World, log, said, visit, world  # noqa: F401
 
 from pages.parts.run import curves, samples, tail
 from spool.protocol import durable, metrics
@@ -57,6 +57,7 @@ def test_a_job_without_a_gpu_shows_what_is_known(world: World) -> None:  # noqa:
     assert list(figures(app)) == ["Loss", "Eval loss", "Tokens / s", "Time left", "Memory"]
 
 
+@pytest.mark.alone
 def test_silence_of_a_running_job_is_told(world: World) -> None:  # noqa: F811
     job_id = world.job(State.RUNNING, steps=30)
     run = world.home.run(job_id)
@@ -116,6 +117,7 @@ def test_a_long_run_is_drawn_from_a_sample_and_says_so(
     app = visit("monitor", job=job_id)
     assert "Drawn from a sample" in said(app)
     assert "Still improving" not in said(app), "its rules count rows"
+    assert "Energy so far" not in figures(app), "it is a sum over all rows"
     assert app.get("vega_lite_chart")
 
 
@@ -136,6 +138,20 @@ def test_choices_come_from_the_address_by_name(world: World) -> None:  # noqa: F
     assert app.get_by_key("choice-x").value == "epoch"
     assert app.get_by_key("choice-range").value == "half"
     assert app.get_by_key("choice-smooth").value == "10"
+
+
+def test_a_widget_that_has_not_been_drawn_writes_nothing_into_the_address() -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from pages.parts.ui import choices
+
+        st.session_state[choices.key("x")] = None
+        choices.went("x", "step")
+
+    app = AppTest.from_function(script).run()
+    assert not app.exception
+    assert "x" not in app.query_params
 
 
 def test_choices_go_into_the_address_and_the_usual_ones_do_not(world: World) -> None:  # noqa: F811
@@ -161,14 +177,24 @@ def test_what_no_widget_offers_is_the_usual(query: dict[str, str], world: World)
 def test_the_log_is_searched(world: World) -> None:  # noqa: F811
     job_id = world.job(State.RUNNING, steps=72)
     app = visit("monitor", job=job_id, view="log", find="STEP 7")
-    assert app.code[0].value.splitlines() == ["step 7", "step 70", "step 71"]
+    assert log(app).splitlines() == ["step 7", "step 70", "step 71"]
     assert "3 lines." in said(app)
     app = app.toggle(key="every").set_value(True).run()
-    lines = app.code[0].value.splitlines()
+    lines = log(app).splitlines()
     assert lines[-1] == "→ step 71"
     assert "  step 69" in lines
     app = visit("monitor", job=job_id, view="log", find="[x](y) no such")
     assert "No line holds these words" in said(app)
+
+
+def test_a_log_is_text_and_nothing_else(world: World) -> None:  # noqa: F811
+    job_id = world.job(State.RUNNING, steps=3)
+    path = world.home.run(job_id).latest_log
+    path.write_text(NASTY + "\n</pre><script>alert(1)</script>\n")
+    app = visit("monitor", job=job_id, view="log")
+    assert log(app).splitlines() == [NASTY, "</pre><script>alert(1)</script>"]
+    assert "<img" not in app.get("html")[0].proto.body
+    assert "<script" not in app.get("html")[0].proto.body
 
 
 def test_only_the_end_of_a_log_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +262,8 @@ def test_sample_answers_stand_beside_the_base(world: World) -> None:  # noqa: F8
 
 
 def test_sample_answers_that_are_not_there_say_how_to_ask_for_them(world: World) -> None:  # noqa: F811
-    assert "eval.sample_prompts" in said(visit("monitor", job=world.job(State.DONE, steps=30), view="answers"))
+    text = said(visit("monitor", job=world.job(State.DONE, steps=30), view="answers"))
+    assert "“Sample prompts” on Train, under Evaluation" in text
 
 
 def test_rows_of_samples_that_are_damaged_are_passed_over() -> None:

@@ -140,7 +140,7 @@ def test_fields_carry_the_specs_own_words_and_bounds() -> None:
 
 
 def test_a_draft_says_only_what_differs(tmp_path: Path) -> None:
-    spec = draft.spec_of("m", "d.csv", {"/train/epochs": 5, "/lora/rank": 32, "/name": "n"}, merged=True)
+    spec = draft.spec_of("m", "d.csv", {"/train/epochs": 5, "/lora/rank": 32, "/name": "n"}, ["merged"])
     assert spec == {
         "schema": 1,
         "name": "n",
@@ -237,7 +237,7 @@ def test_a_preview_is_text_whatever_the_rows_hold() -> None:
 def test_columns_say_their_role_where_the_name_does_not() -> None:
     assert preview.columns(["prompt", "completion"], {"prompt": "prompt"}) == "Columns: prompt, completion"
     said = preview.columns(["Frage", "Antwort"], {"prompt": "Frage", "completion": "Antwort"})
-    assert said == "Columns: Frage, Antwort · read Frage as prompt, Antwort as completion"
+    assert said == "Columns: Frage, Antwort · read Frage as Prompt (what is asked), Antwort as Completion (the answer)"
 
 
 def test_labels_are_readable() -> None:
@@ -245,3 +245,9 @@ def test_labels_are_readable() -> None:
     assert words.state("running").label == "Running"
     assert words.state("new_state").label == "New_state"
     assert words.format_name(None) == "not recognised"
+
+
+def test_where_it_is_a_service_its_own_command_starts_the_runner(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alive.look(home).cure == "make up"
+    monkeypatch.setenv("FINETUNER_START", "systemctl start finetuner-runner")
+    assert alive.look(home).cure == "systemctl start finetuner-runner"

@@ -99,6 +99,19 @@ def test_filters_come_from_the_address(
         assert "No job fits the search" in said(app)
 
 
+def test_the_states_that_are_shown_follow_the_address_back(world: World) -> None:  # noqa: F811
+    full(world)
+    app = visit("queue", state="failed")
+    box = app.multiselect(key="choice-state")
+    assert box.value == ["failed"]
+    box.set_value(["failed", "done"]).run()
+    assert app.query_params["state"] == ["failed", "done"]
+    app.query_params["state"] = ["failed"]  # Back
+    assert app.run().multiselect(key="choice-state").value == ["failed"]
+    app.multiselect(key="choice-state").set_value([]).run()
+    assert "state" not in app.query_params
+
+
 def test_an_address_that_asks_for_nonsense_shows_everything(world: World) -> None:  # noqa: F811
     full(world)
     app = visit("queue", state="<b>", by="nobody", q="")

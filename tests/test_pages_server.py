@@ -23,7 +23,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("data", "train", "queue", "monitor", "models")
+PAGES = ("data", "monitor", "system")
 
 Serve = Callable[..., str]
 

@@ -13,7 +13,7 @@ from pages.parts.ui.train import beside
 from spool.data import inspect
 from spool.data.inspect import Inspection
 from spool.forecast.estimate import Estimate
-from spool.protocol import dropbox
+from spool.protocol import dropbox, formats
 from spool.protocol.errors import Problem
 from spool.protocol.home import State
 
@@ -210,7 +210,7 @@ def test_what_is_set_reaches_the_spec(here: World) -> None:
     app.text_input(key="train/lora/target_modules").set_value("q_proj, v_proj")
     app.text_area(key="train/data/mapping").set_value("prompt = Frage")
     app.text_area(key="train/eval/sample_prompts").set_value("Where is it?\nHow long?")
-    app.toggle(key="train/export").set_value(True)
+    app.multiselect(key="train/export").set_value(["gguf:q4_k_m", "merged"])
     app.run()
     app.number_input(key="train/limits/early_stopping/limits/early_stopping/patience").set_value(5).run()
     made = spec(app)
@@ -220,7 +220,10 @@ def test_what_is_set_reaches_the_spec(here: World) -> None:
     assert made["data"] == {"mapping": {"prompt": "Frage"}, "train_on": "responses"}
     assert made["limits"] == {"early_stopping": {"patience": 5}}
     assert made["eval"] == {"sample_prompts": ["Where is it?", "How long?"]}
-    assert made["export"] == ["adapter", "merged"]
+    assert made["export"] == ["adapter", "merged", "gguf:q4_k_m"]
+    offered = app.multiselect(key="train/export").options
+    assert offered[:2] == ["Merged weights (vLLM, Transformers)", "GGUF Q4_K_M (Ollama, llama.cpp)"]
+    assert len(offered) == len(formats.FORMATS) - 1
     assert not app.button(key="start").disabled
 
 
@@ -269,11 +272,13 @@ def test_a_form_can_be_linked_and_loaded_again(here: World) -> None:
     app = visit("train", preset="faq", data="hf:org/rows")
     app.number_input(key="train/train/epochs").set_value(3.0)
     app.number_input(key="train/lora/rank").set_value(16)
-    app.toggle(key="train/export").set_value(True)
+    app.multiselect(key="train/export").set_value(["gguf:q8_0"])
     app.run()
     told = address(app)
     assert told["preset"] == "faq"
-    assert json.loads(told["set"]) == {"/lora/rank": 16, "/export": ["adapter", "merged"]}, "3 epochs are preset so far"
+    assert json.loads(told["set"]) == {"/lora/rank": 16, "/export": ["adapter", "gguf:q8_0"]}, (
+        "3 epochs are preset so far"
+    )
     other = visit("train", **told)
     assert spec(other) == spec(app)
     assert address(other) == told

@@ -22,6 +22,9 @@ def recorder() -> None:
         pytest.skip(f"power cuts are not tested here: {why}")
 
 
+pytestmark = pytest.mark.alone  # each tells its cuts with a process a core
+
+
 def log_of(*ops: Op) -> Log:
     log = Log()
     for op in ops:

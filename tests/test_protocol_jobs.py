@@ -237,6 +237,7 @@ def test_one_damaged_file_takes_nothing_down(home: Home, rubbish: bytes) -> None
         assert listed[ids[state.value]].state == state.value
 
 
+@pytest.mark.alone
 def test_whatever_lies_in_the_drop_box_is_listed_without_waiting(home: Home) -> None:
     names = {kind: mint() for kind in ("fifo", "folder", "link", "huge", "secret")}
     os.mkfifo(home.incoming / f"{names['fifo']}.json")

@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+import jsonschema
 import orjson
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from spool.protocol.errors import Problem, SpecError
 from spool.protocol.parse import MAX_BYTES, decode, parse_json, parse_spec, placed
-from spool.protocol.spec import GenerateSpec, JobSpec, Spec, json_schema
+from spool.protocol.schema import json_schema
+from spool.protocol.spec import GenerateSpec, JobSpec, Spec
 from spool.protocol.strict import MAX_TEXT, places
 
 SMALLEST = {"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}
@@ -89,11 +91,17 @@ BAD_FILES = [
     ("a word", b'"hello"', "not_an_object", "object"),
     ("null", b"null", "not_an_object", "object"),
     ("newer version", raw("").replace(b": 1", b": 3").replace(b", }", b"}"), "newer_version", "version 3"),
-    ("trailing text", spec() + b" x", "bad_json", "Extra data"),
+    ("trailing text", spec() + b" x", "bad_json", "more follows"),
+    ("two jobs", spec() + b"\n" + spec(), "bad_json", "more follows"),
     ("single quotes", b"{'schema': 1}", "bad_json", "double quotes"),
-    ("trailing comma", b'{"schema": 1,}', "bad_json", ""),
-    ("comment", b"// mine\n" + spec(), "bad_json", ""),
-    ("YAML", b"schema: 1\nmodel: x", "bad_json", ""),
+    ("curly quotes", "{\u201cschema\u201d: 1}".encode(), "bad_json", "double quotes"),
+    ("trailing comma", b'{"schema": 1,}', "bad_json", "a comma stands before the closing }"),
+    ("trailing comma in a list", b'{"export": ["adapter", ]}', "bad_json", "a comma stands before the closing ]"),
+    ("comment", b"// mine\n" + spec(), "bad_json", "comment"),
+    ("comment behind a value", b'{"schema": 1, # mine\n"model": "x"}', "bad_json", "comment"),
+    ("Python", b'{"name": None}', "bad_json", "None is Python"),
+    ("YAML", b"schema: 1\nmodel: x", "bad_json", "not JSON"),
+    ("missing comma", b'{"schema": 1 "model": "x"}', "bad_json", "','"),
 ]
 
 
@@ -103,6 +111,45 @@ def test_bad_files_have_their_own_words(data: bytes, code: str, words: str) -> N
     assert problem.code == code
     assert words in problem.message
     assert "\n" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b'{\n "schema": 1,\n "model": "x",\n}', (3, 14)),
+        (b'{\n  // mine\n "schema": 1}', (2, 3)),
+        (b'{"name": "NaN \\" NaN",\n "priority": NaN}', (2, 14)),
+        (b'{"schema": 1}\n{"schema": 1}', (2, 1)),
+    ],
+)
+def test_a_slip_is_found_where_it_stands(data: bytes, place: tuple[int, int]) -> None:
+    (problem,) = problems(data)
+    assert (problem.line, problem.column) == place
+    assert problem.hint
+
+
+def test_what_was_meant_by_a_value_of_another_type() -> None:
+    (problem,) = problems(spec(train={"learning_rate": [1e-4, 2e-4]}))
+    assert problem.hint.endswith("A job has one value: for several drop several files.")
+    (problem,) = problems(spec(train={"learning_rate": "1e-4"}))
+    assert problem.hint.endswith("Write it without quotes.")
+    (problem,) = problems(spec(schema="1"))
+    assert problem.hint == "Expected 1. Write it without quotes."
+    (problem,) = problems(spec(export="merged"))
+    assert "quotes" not in problem.hint
+
+
+def test_the_smallest_spec_of_the_hint_is_one() -> None:
+    (problem,) = problems(b"[]")
+    assert parse_spec(problem.hint.removeprefix("The smallest: ").encode()).model == "gemma-3-270m"
+
+
+def test_what_an_editor_is_told_is_passed_over() -> None:
+    told = {"$schema": "../docs/job-spec.schema.json"}
+    assert parse_spec(spec(**told)) == parse_spec(spec())
+    jsonschema.validate({**SMALLEST, **told}, json_schema())
+    (problem,) = problems(spec(**{"$schema": 1}))
+    assert problem.pointer == "/$schema"
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
@@ -144,11 +191,12 @@ BAD_VALUES = [
     ({"data": {"mapping": {"prompt": 1}}}, "/data/mapping/prompt", "bad_value", "text"),
     ({"data": {"mapping": {f"k{i}": "x" for i in range(17)}}}, "/data/mapping", "bad_value", ""),
     ({"export": ["adapter", "mergd"]}, "/export/1", "bad_value", "'merged'"),
-    ({"export": ["gguf:q4_k_m"]}, "/export/0", "not_built", "merged"),
+    ({"export": ["gguf:q4_k"]}, "/export/0", "bad_value", "'gguf:q4_k_m'"),
+    ({"export": ["Q8"]}, "/export/0", "bad_value", "'gguf:q8_0'"),
+    ({"export": ["onnxruntime"]}, "/export/0", "bad_value", "'onnx'"),
+    ({"export": ["tflite"]}, "/export/0", "bad_value", "Known: adapter, merged"),
     ({"export": []}, "/export", "bad_value", "list"),
-    ({"export": ["adapter", "merged", "merged"]}, "/export", "bad_value", "at most 2"),
-    ({"kind": "evaluate"}, "/kind", "not_built", "train"),
-    ({"kind": "export"}, "/kind", "not_built", '"generate"'),
+    ({"export": ["adapter", "merged", "merged"]}, "/export", "bad_value", "Name each once"),
     ({"kind": "trian"}, "/kind", "bad_value", "'train'"),
     ({"kind": "xyz"}, "/kind", "bad_value", '"train", "generate"'),
     ({"kind": 3}, "/kind", "bad_value", '"train", "generate"'),
@@ -254,6 +302,7 @@ def test_very_many_problems_are_counted_not_listed() -> None:
     assert found[-1].message == "and 400 more problems."
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "data",
     [

@@ -44,6 +44,18 @@ def test_wrong_settings_say_where(home: Home, text: str, words: str) -> None:
     assert str(home.settings) in caught.value.message
 
 
+def test_a_typo_is_guessed_and_all_problems_are_told_at_once(home: Home) -> None:
+    home.settings.write_text('{"min_free_gbb": 3, "grace_s": 0, "retention": {"rejected_day": 1}, "nonsense": 1}')
+    with pytest.raises(SettingsError) as caught:
+        settings.load(home)
+    said = caught.value.message
+    assert "There is no setting 'min_free_gbb'. Did you mean 'min_free_gb'?" in said
+    assert "Did you mean 'retention.rejected_days'?" in said
+    assert "There is no setting 'nonsense'." in said
+    assert "grace_s: Input should be greater than 0." in said
+    assert caught.value.hint == "Correct or remove them."
+
+
 def test_settings_that_cannot_be_read(home: Home) -> None:
     home.settings.mkdir()
     with pytest.raises(SettingsError, match="cannot be read"):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spool.protocol.spec import JobSpec, Train, batches, json_schema
+from spool.protocol.schema import json_schema
+from spool.protocol.spec import JobSpec
+from spool.protocol.training import Train, batches
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = st.integers(1, 4096)

@@ -12,6 +12,7 @@ def test_fresh_ids_are_ulids_and_differ() -> None:
     ids = [mint() for _ in range(1000)]
     assert all(is_ulid(job_id) for job_id in ids)
     assert len(set(ids)) == len(ids)
+    assert sorted(ids) == ids, "in the order of their making"
 
 
 def test_ids_sort_by_time() -> None:

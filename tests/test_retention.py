@@ -141,6 +141,25 @@ def test_checkpoints_set_aside_go_before_the_others(home: Home, clock: Clock) ->
     assert sorted(os.listdir(run.checkpoints)) == ["checkpoint-10", "checkpoint-20"]
 
 
+def test_what_a_broken_export_left_half_made_goes_when_nobody_makes_it(home: Home, clock: Clock) -> None:
+    run = finish(home, State.DONE)
+    half = [run.exports / ".work" / "merged", run.exports / ".merged.tmp"]
+    for folder in half:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"x" * 20_000)
+    sweep(home, clock)
+    assert all(folder.exists() for folder in half)
+    clock.days = 1.1
+    waiting = accept(home, State.QUEUED)
+    durable.write_json(home.run(waiting).spec, {**SPEC, "kind": "export", "job": run.root.name})
+    sweep(home, clock)
+    assert all(folder.exists() for folder in half)
+    (token,) = Tokens(home).list(State.QUEUED)
+    Tokens(home).move(token, State.QUEUED, State.CANCELLED)
+    sweep(home, clock)
+    assert os.listdir(run.exports) == ["adapter"]
+
+
 @pytest.mark.parametrize("state", [State.CHECKING, State.QUEUED, State.HELD, State.RUNNING])
 def test_a_job_that_has_not_ended_keeps_everything(state: State, home: Home, clock: Clock) -> None:
     run = finish(home, State.FAILED)  # even with an outcome.json: the folder of its token decides
@@ -408,6 +427,7 @@ def test_a_clock_that_jumps_ages_nothing() -> None:
     assert clock.now() == 500.0
 
 
+@pytest.mark.alone
 def test_a_long_history(home: Home, clock: Clock) -> None:
     """What a call may cost where the history is long: judged once, then passed over."""
     tokens = Tokens(home)

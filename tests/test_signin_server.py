@@ -27,6 +27,8 @@ from test_pages_server import free_port
 from websockets.sync.client import ClientConnection, connect
 
 from pages.parts.ui import frame
+from spool.protocol import durable
+from spool.protocol.home import Home
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "5c0b7d1e9a4f2836e1d0c9b8a7f65432"
@@ -293,6 +295,22 @@ def test_without_its_door_the_app_stays_shut(tmp_path: Path) -> None:
         bare.end()
 
 
+def test_monitoring_needs_no_sign_in_and_learns_one_word(web: Web) -> None:
+    home = Home(web.folder / "home")
+    home.create()
+    runner = home.runner_json
+    kept = runner.read_bytes() if runner.exists() else None
+    try:
+        durable.write_json(runner, {"heartbeat": time.time(), "state": "ready", "current_job": "secret"})
+        status, said = web.ask("/health")
+        assert (status, json.loads(said)) == (200, {"ok": True, "web": "ok", "runner": "ready"})
+        durable.write_json(runner, {"heartbeat": time.time() - 600, "state": "ready"})
+        status, said = web.ask("/health")
+        assert (status, json.loads(said)["runner"]) == (503, "silent")
+    finally:
+        runner.unlink() if kept is None else runner.write_bytes(kept)
+
+
 def test_a_half_made_configuration_keeps_the_app_from_starting(tmp_path: Path) -> None:
     (tmp_path / "secrets.toml").write_text('[auth]\nclient_id = "x1"\n')
     environment = {**os.environ, "STREAMLIT_SECRETS_FILES": str(tmp_path / "secrets.toml")}
@@ -306,7 +324,7 @@ def test_a_half_made_configuration_keeps_the_app_from_starting(tmp_path: Path) -
 
 def test_a_configuration_can_be_checked_without_starting(web: Web) -> None:
     environment = {**os.environ, "STREAMLIT_SECRETS_FILES": str(web.secrets)}
-    command = [sys.executable, "-m", "streamlit", "run", "deploy/serve.py", "--", "--check"]
+    command = [sys.executable, "-m", "streamlit", "run", "deploy/serve.py", "--server.port", "0", "--", "--check"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"Sign-in at {web.origin} for *@example.org.")
     assert SECRET not in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Runner, wait_for
+from test_scripts import named
 
 from spool.data import prepared
 from spool.protocol import dropbox, durable, metrics
-from spool.protocol.home import Home
+from spool.protocol.home import FINAL, Home
 
 pytestmark = pytest.mark.training
 
@@ -46,6 +48,7 @@ def test_an_interrupted_job_ends_as_an_undisturbed_one(home: Home, model: str, m
     straight = drop(home, **more)
     undisturbed = runner.wait(straight, "done", "failed", timeout_s=180)
     assert undisturbed.state == "done", undisturbed.error
+    the_fields_that_scripts_may_read(home, straight)
 
     disturbed = drop(home, train={"max_steps": 24, "save_steps": 6}, data={"eval_fraction": 0.1})
     at_step(runner, disturbed, 8)
@@ -72,6 +75,20 @@ def test_an_interrupted_job_ends_as_an_undisturbed_one(home: Home, model: str, m
     merged_answers_like_the_adapter(home, undisturbed.result)
 
 
+def the_fields_that_scripts_may_read(home: Home, job_id: str) -> None:
+    run = home.run(job_id)
+    assert named("runs/ID/outcome.json") - set(FINAL) == set(durable.read_json(run.outcome))
+    result = durable.read_json(run.result)["result"]
+    table = (ROOT / "docs" / "scripts.md").read_text().partition("`result` has for a training:")[2].partition("##")[0]
+    fields = re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.M)))
+    assert len(fields) > 10
+    assert set(fields) == (set(result) | {"report"}) - {"trained_s"}  # tests/test_evaluate.py has one with its report
+    rows = metrics.read(run.metrics)
+    assert named("runs/ID/metrics.jsonl") <= {name for row in rows for name in row}
+    events = {event["event"] for event in metrics.read(run.events)}
+    assert events <= named("runs/ID/events.jsonl")
+
+
 def merged_answers_like_the_adapter(home: Home, result: dict[str, Any]) -> None:
     import torch
     from peft import PeftModel
@@ -92,7 +109,7 @@ def merged_answers_like_the_adapter(home: Home, result: dict[str, Any]) -> None:
         manifest = json.loads((Path(folder) / "manifest.json").read_text())
         assert manifest["lineage"]["steps"] == 24
         names = {p.name for p in Path(folder).iterdir()}
-        assert set(manifest["files"]) == names - {"manifest.json"}
+        assert set(manifest["files"]) == names - {"manifest.json", "certificate.json"}
         assert not names & {"training_args.bin", "optimizer.pt", "rng_state.pth"}
 
 

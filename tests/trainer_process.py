@@ -33,6 +33,7 @@ class TrainerProcess:
 
     def __init__(self, home: Home, model: Path) -> None:
         self.home = home
+        home.settings.write_text('{"report_s": 0}')  # it would begin the process anew
         shutil.copytree(model, home.models / "tiny")
         self.jobs = 0
         answers, writer = os.pipe()

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.escape import md
 from pages.parts.texts import t
-from pages.parts.ui import frame
+from pages.parts.ui import choices, frame
 from pages.parts.ui.data import change, head, history, pick, row, statistics, trouble
 from pages.parts.ui.data.dataset import Chosen
 from spool.data.keeping import keep
@@ -36,7 +36,7 @@ def show(chosen: Chosen) -> None:
     """One dataset: what it is, whether to train on it, and everything that is known of its rows."""
     versions = keep.versions(HOME, chosen.stored.name) if chosen.stored else []
     seen, no_tokens = chosen.look_as_far_as_possible()
-    head.title(chosen, versions)
+    head.title(chosen, versions, readable=not seen.error)
     head.recognised(chosen, seen)
     if not seen.complete:
         head.progress(chosen, seen)
@@ -55,8 +55,14 @@ def show(chosen: Chosen) -> None:
 def views(chosen: Chosen, report: dict[str, Any], versions: list[Stored]) -> None:
     """The tabs. Only the open one is drawn, as the others cost time."""
     names = [FINDINGS, SEES, NUMBERS, ROWS] + ([CHANGE, VERSIONS] if chosen.stored else [])
-    labels = [t(f"data.tab.{name}") for name in names]
-    tabs = dict(zip(names, st.tabs(labels, key="view", on_change="rerun", bind="query-params"), strict=True))
+    labels = {name: t(f"data.tab.{name}") for name in names}
+    choices.keep("view", labels, FINDINGS)
+    by_label = {label: name for name, label in labels.items()}
+    drawn = st.tabs(
+        list(labels.values()), key=choices.key("view"),
+        on_change=lambda: choices.went("view", FINDINGS, by_label),
+    )  # fmt: skip
+    tabs = dict(zip(names, drawn, strict=True))
     opened = next((name for name in names if tabs[name].open), FINDINGS)
     with tabs[opened], frame.plain_errors():
         if opened == FINDINGS:

@@ -1,4 +1,5 @@
-"""Models: every adapter that a job has made, the page of one (`/models?model=ID`), and the bases on this server."""
+"""Models: every adapter that a job has made, how they answer beside each other, the page of one (`/models?model=ID`),
+and the bases on this server."""
 
 import streamlit as st
 
@@ -7,12 +8,13 @@ from pages.parts.escape import md
 from pages.parts.models import shelf
 from pages.parts.texts import t
 from pages.parts.ui import frame
-from pages.parts.ui.models import listing, model
+from pages.parts.ui.models import board, listing, model
 from spool.protocol import notes
 
 HOME = frame.home()
 
 listing.go()
+board.go()
 everything = frame.jobs()
 asked = st.query_params.get("model")
 if asked:
@@ -30,5 +32,6 @@ else:
         listing.show(made)
     else:
         frame.nothing(t("models.empty.head"), t("models.empty.says"), frame.TRAIN, t("models.empty.do"))
+    board.show(HOME, everything)
     st.space("small")
     listing.bases(shelf.bases(HOME), everything)

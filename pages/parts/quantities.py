@@ -73,6 +73,18 @@ def share(fraction: float) -> str:
     return f"{_local(f'{100 * fraction:.3g}')} %"
 
 
+def agreement(fraction: float) -> str:
+    """A share that says `100 %` only of all: `99.9 %` of 9,999 in 10,000."""
+    return f"{_local(f'{math.floor(fraction * 1000 + 1e-9) / 10:g}')} %"
+
+
+def small(value: float) -> str:
+    """A figure that is good near 0: `0.0028`, `< 0.0001`, `0.15`."""
+    if 0 < abs(value) < 0.0001:
+        return f"< {_local('0.0001')}"
+    return _local(f"{value:.3g}").replace("-", "−")
+
+
 def energy(watt_hours: float) -> str:
     """`0.4 Wh`, `87 Wh`, `1.25 kWh`."""
     small = watt_hours < 999.5

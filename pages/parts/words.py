@@ -1,6 +1,7 @@
 """What states, formats and settings are called. A state has a word and an icon, never only a colour."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pages.parts.texts import has, t
@@ -61,7 +62,10 @@ def phase(told: str) -> str:
     """What a job says that it does; of what is not known here, its own words."""
     for name, pattern in PHASES.items():
         if match := re.fullmatch(pattern, told):
-            return t(f"words.phase.{name}", None, **match.groupdict())
+            said = match.groupdict()
+            if "export" in said:
+                said["export"] = export(said["export"])
+            return t(f"words.phase.{name}", None, **said)
     return sentence(told)
 
 
@@ -74,6 +78,16 @@ PHASES = {
     "taken_up": r"taking up the trained adapter of step (?P<step>\d+)",
     "saving": "saving the adapter",
     "merging": "merging",
+    "making": r"making (?P<export>\S+)",
+    "proving": r"proving (?P<export>\S+)",
+    "converting": "converting to GGUF",
+    "measuring": "measuring what the training rows use",
+    "asking": "asking the adapter",
+    "reporting": "making the report",
+    "reporting_far": r"making the report, (?P<done>\d+) of (?P<of>\d+) answers",
+    "pushing_to": r"pushing to (?P<repo>\S+)",
+    "committing": r"committing to (?P<repo>\S+)",
+    "pushing": r"pushing (?P<file>[^,]+), (?P<far>.+)",
     "fetching": "fetching (?P<what>.+)",
     "answering": "answering",
     "ready": "ready",
@@ -81,6 +95,37 @@ PHASES = {
     "idle": "ending: nothing was asked for a while",
     "over": "ending: its time is over",
 }
+
+
+IMATRIX = "+imatrix"
+
+
+def export(kind: str) -> str:
+    """What a format of an export is called: `GGUF Q4_K_M`."""
+    plain = kind.removesuffix(IMATRIX)
+    key = f"words.export.{plain}"
+    said = t(key) if has(key) else plain
+    return t("words.weighed", export=said) if kind.endswith(IMATRIX) else said
+
+
+def export_for(kind: str) -> str:
+    """What a format is good for, in a sentence."""
+    return t(f"words.export_for.{kind.removesuffix(IMATRIX)}")
+
+
+COUNTED = ("ready", "unproven", "suspect", "failed", "missing")
+
+
+def counted(states: Sequence[str]) -> str:
+    """How many exports stand how: `2 proven, 1 suspect`."""
+    there = [name for name in COUNTED if name in states]
+    return ", ".join(t(f"words.exports.{name}", count=states.count(name)) for name in there)
+
+
+def kind(name: str) -> str:
+    """What a kind of job is called."""
+    key = f"words.kind.{name}"
+    return t(key) if has(key) else sentence(name)
 
 
 def label(pointer: str) -> str:

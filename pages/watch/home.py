@@ -114,6 +114,8 @@ def _ended(job: Job, now: datetime) -> str:
     loss = (job.result or {}).get("final_loss")
     if isinstance(loss, int | float):
         said.insert(0, t("home.loss", loss=quantities.loss(float(loss))))
+    elif made := jobs.made(job):
+        said.insert(0, made)
     return " · ".join(said)
 
 

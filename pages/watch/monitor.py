@@ -9,7 +9,7 @@ from pages.parts import words
 from pages.parts.run import curves
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
-from pages.parts.ui.run import details, figures, generate, head
+from pages.parts.ui.run import details, evaluate, export, figures, generate, head
 from spool.protocol.errors import FinetunerError
 from spool.protocol.jobs import Job
 
@@ -67,6 +67,10 @@ def show(job_id: str, polled: bool) -> None:
         head.progress(job)
     if job.kind == "generate":
         generate.show(HOME, job, look)
+    elif job.kind == "export":
+        export.show(HOME, job)
+    elif job.kind == "evaluate":
+        evaluate.show(HOME, job)
     elif look.columns.size:
         figures.show(HOME, job, look)
 

@@ -8,14 +8,14 @@ from pages.parts import alive, quantities
 from pages.parts.queue import board, expected
 from pages.parts.queue.board import ENDED, HELD, STATES, WAITS, Board, Wish
 from pages.parts.texts import t
-from pages.parts.ui import frame, jobs
+from pages.parts.ui import choices, frame, jobs
 from pages.parts.ui.queue import board as shared
 from pages.parts.ui.queue import tables
 from pages.parts.ui.queue.tables import Picked, View
 from pages.parts.words import state as look_of
 from spool.protocol.jobs import Job
 
-OPEN, STATE = "queue-open", "queue-state"
+OPEN = "queue-open"
 
 
 def running_card(job: Job, view: View) -> None:
@@ -49,21 +49,18 @@ def filters(every: Board) -> Wish:
             width=300,
             max_chars=120,
         )
-        if STATE not in st.session_state:
-            st.session_state[STATE] = [name for name in st.query_params.get_all("state") if name in STATES]
-        # Not bound: a binding would put the reader's word for a state into the address.
+        choices.keep_several("state", STATES)
         states = st.multiselect(
             t("queue.state"),
             STATES,
-            key=STATE,
-            persist_state="session",
+            key=choices.key("state"),
+            on_change=choices.went_several,
+            args=("state",),
             format_func=lambda name: look_of(name).label,
             placeholder=t("queue.every_state"),
             label_visibility="collapsed",
             width=210,
         )
-        if states != st.query_params.get_all("state"):
-            st.query_params["state"] = states
         people: Sequence[str] = ()
         if len(every.people) > 1:
             people = st.multiselect(

@@ -43,8 +43,6 @@ def tell_queue(arguments: argparse.Namespace, home: Home) -> int:
     return 0
 
 
-def warn_without_runner(home: Home) -> None:
+def warn_without_runner(home: Home, then: str = "it will do so when it starts") -> None:
     if not heartbeat.read(home).alive:
-        terminal.say(
-            "No runner is alive: it will do so when it starts (`make up`, or `systemctl start finetuner-runner`)."
-        )
+        terminal.say(f"No runner is alive: {then} (`make up`, or `systemctl start finetuner-runner`).")

@@ -2,9 +2,11 @@
 
 import argparse
 import codecs
+import io
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from spool.cli import terminal, which
 from spool.protocol import jobs
@@ -50,6 +52,19 @@ class Tail:
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
     job_id = which.resolve(home, arguments.id)
+    if not arguments.json:
+        return follow(arguments, home, job_id, sys.stdout)
+    log = io.StringIO()
+    follow(arguments, home, job_id, log)
+    path = home.run(job_id).latest_log
+    state = jobs.get_job(home, job_id).state
+    lines = log.getvalue().splitlines()
+    terminal.print_json({"id": job_id, "state": state, "path": str(path) if path.exists() else None, "lines": lines})
+    return 0
+
+
+def follow(arguments: argparse.Namespace, home: Home, job_id: str, out: TextIO) -> int:
+    """Writes the log to `out`, with -f until the job has ended."""
     run = home.run(job_id)
     tail = Tail(run.latest_log)
     job = jobs.get_job(home, job_id)
@@ -61,8 +76,8 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
         before = tail.offset
         while (text := tail.read()) or tail.offset != before:
             before = tail.offset
-            sys.stdout.write(terminal.plain_log(text))
-        sys.stdout.flush()
+            out.write(terminal.plain_log(text))
+        out.flush()
         if tail.path != run.latest_log:  # the check is over and told, the training has begun
             tail = Tail(run.latest_log)
             continue
@@ -71,8 +86,8 @@ def run(arguments: argparse.Namespace, home: Home) -> int:
         time.sleep(POLL_S)
     rest = tail.rest()
     if rest:
-        sys.stdout.write(terminal.plain_log(rest) + "\n")
-        sys.stdout.flush()
+        out.write(terminal.plain_log(rest) + "\n")
+        out.flush()
     if arguments.follow:
         terminal.say(f"{job_id} is {jobs.get_job(home, job_id).state}.")
     return 0

@@ -15,6 +15,7 @@ from spool.protocol.errors import DataError, FinetunerError, ModelError, NotFoun
 from spool.protocol.home import Home
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+JOB = "the job's id or a unique beginning of it, its submission_id, or the dropped file's name"
 STATES = ("checking", "queued", "running", "held", "done", "failed", "cancelled", "rejected")
 
 
@@ -45,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     )
     listing = verb("jobs", "list the queue and the history, oldest first")
     listing.add_argument("--state", metavar="S", choices=STATES, help="only jobs in this state: " + ", ".join(STATES))
-    verb("show", "show one job").add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    show = verb("show", "show one job")
+    show.add_argument("id", metavar="ID", help=JOB)
+    wait = verb("wait", "wait until jobs have ended; exit 0 all done, 1 failed or cancelled, 2 rejected, 124 too late")
+    wait.add_argument("id", metavar="ID", nargs="+", help=JOB)
+    wait.add_argument("--timeout", metavar="SECONDS", type=float, help="wait no longer (default: for ever)")
     for name, words in (
         ("cancel", "stop a job, or take it out of the queue"),
         ("hold", "keep a queued job, or the whole queue, from starting"),
@@ -57,30 +62,41 @@ def parser() -> argparse.ArgumentParser:
         order = verb(name, words, "control")
         whole = name in ("hold", "release")
         more = "; without it: the whole queue" if whole else ""
-        order.add_argument(
-            "id", metavar="ID", nargs="?" if whole else None, help=f"the job's id, or a unique beginning of it{more}"
-        )
+        order.add_argument("id", metavar="ID", nargs="?" if whole else None, help=JOB + more)
     priority = verb("priority", "give a waiting job another priority")
-    priority.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    priority.add_argument("id", metavar="ID", help=JOB)
     priority.add_argument("priority", metavar="N", type=int, choices=range(10), help="0 (first) to 9 (last)")
     drain = verb("drain", "finish the running job and start no other, until the runner is restarted or released")
     drain.add_argument("--wait", action="store_true", help="return when nothing runs any more")
     retry = verb("retry", "run an ended job again, as a new job")
-    retry.add_argument("id", metavar="ID", help="the ended job's id")
+    retry.add_argument("id", metavar="ID", help=JOB)
     retry.add_argument("--suggested", action="store_true", help="with the change that `finetuner show ID` suggests")
-    delete = verb("delete", "remove the exports and checkpoints of an ended job; its record stays")
-    delete.add_argument("id", metavar="ID", help="the ended job's id, or a unique beginning of it")
+    delete = verb("delete", "remove the exports and checkpoints of ended jobs; their records stay")
+    which = delete.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="?", help=JOB)
+    which.add_argument(
+        "--older-than", metavar="DAYS", type=_days, help="of all jobs that ended so long ago and lack the tag keep"
+    )
     delete.add_argument("--yes", action="store_true", help="really; without it nothing is deleted")
     note = verb("note", "print or write the note and the tags of a job")
-    note.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    note.add_argument("id", metavar="ID", help=JOB)
     note.add_argument("text", metavar="TEXT", nargs="?", help='what to write; "" takes it away')
     note.add_argument("--tags", metavar="A,B,C", help='tags, with commas between; "" takes them away')
     logs = verb("logs", "print a job's log")
-    logs.add_argument("id", metavar="ID", help="the job's id, or a unique beginning of it")
+    logs.add_argument("id", metavar="ID", help=JOB)
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     check = verb("check", "examine a data file before training on it; needs no runner")
     check_options(check)
+    keep = verb("keep", "store a data file as a dataset and print its NAME@VERSION")
+    keep.add_argument(
+        "file", metavar="FILE", help="CSV, TSV, JSON, JSONL, TXT or Parquet, also gzipped, or a zip archive"
+    )
+    keep.add_argument("--name", metavar="NAME", help="what the dataset is called (default: as the file)")
+    verify = verb("verify", "hold an export against its manifest, every byte of it; needs no runner")
+    verify.add_argument("path", metavar="PATH", help="the folder of an export, or a zip of it")
     verb("schema", "print the JSON Schema of a job spec")
+    status = verb("status", "say whether the runner works (else exit 1), what waits, and how much disk is left")
+    status.add_argument("--metrics", action="store_true", help="in the text format of Prometheus")
     verb("doctor", "examine GPU, driver, versions, disk, permissions, locks and the runner")
     return main
 
@@ -109,6 +125,13 @@ def check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("--delimiter", default="auto", help="what parts the cells of a CSV file (default: found)")
     check.add_argument("--no-header", action="store_true", help="the first line of a CSV file is a row")
     check.add_argument("--rejects", metavar="OUT.jsonl", help="write the rows that cannot be used, with the reasons")
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days <= 36_500:
+        raise ValueError(text)
+    return days
 
 
 def main(argv: list[str] | None = None) -> int:

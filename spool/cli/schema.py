@@ -7,7 +7,7 @@ from spool.protocol.home import Home
 
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
-    from spool.protocol.spec import json_schema
+    from spool.protocol.schema import json_schema
 
     terminal.print_json(json_schema())
     return 0

@@ -1,14 +1,19 @@
 """`finetuner show`: one job, and how other verbs print one."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from spool.cli import terminal, which, words
 from spool.health import cures
+from spool.health.disk import size
 from spool.protocol import jobs, removed
 from spool.protocol.errors import Problem
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
+
+VERDICTS = {"better": "better than its base", "worse": "worse than its base"}
+"""Of no clear change the report's own sentence says so."""
 
 
 def run(arguments: argparse.Namespace, home: Home) -> int:
@@ -49,8 +54,12 @@ def text(home: Home, job: Job) -> None:
             ("final loss", _number(result.get("final_loss"))),
             ("eval loss", _number(result.get("eval_loss"))),
             ("adapter", result.get("adapter") if gone is None else None),
+            ("pushed to", (result.get("pushed") or {}).get("url")),
             ("removed", f"{', '.join(gone.what)} on {_moment(gone.at, gone.by)}" if gone else None),
             ("answers", _answers(home, job)),
+            ("pushed", (result.get("pushed") or {}).get("url")),
+            *(("exports" if place == 0 else "", line) for place, line in enumerate([] if gone else exports(result))),
+            *(("report" if place == 0 else "", line) for place, line in enumerate(report(result))),
             ("log", log if (log := home.run(job.id).latest_log).exists() else None),
         ]
     )
@@ -93,6 +102,42 @@ def _answers(home: Home, job: Job) -> str | None:
     ended = {"made_room": "another job needed the machine", "idle": "nobody asked", "max_hours": "its time was over"}
     why = ended.get(str(result.get("ended_by")))
     return f"{count or 0:,} in {path}" + (f"; it ended as {why}" if why else "")
+
+
+def exports(result: Mapping[str, Any]) -> list[str]:
+    """What a job has made beside the adapter, a line each: where it lies, or what is wrong with it. Those that are
+    ready come first."""
+    made = result.get("exports")
+    known = [(name, each) for name, each in made.items() if name != "adapter"] if isinstance(made, dict) else []
+    order = ("ready", "unproven", "suspect", "failed")
+    known.sort(key=lambda pair: order.index(pair[1]["state"]) if pair[1].get("state") in order else len(order))
+    return [_export(name, each) for name, each in known]
+
+
+def _export(name: str, each: Mapping[str, Any]) -> str:
+    state = each.get("state")
+    if state == "failed":
+        return f"{name} could not be made: {(each.get('error') or {}).get('message') or 'it did not say why.'}"
+    if state == "suspect":
+        state = f"SUSPECT, it did not pass: {', '.join(map(str, each.get('failed_checks') or ['?']))}"
+    return f"{name} is {state}; {size(int(each.get('bytes') or 0))} in {each.get('folder')}"
+
+
+def report(result: Mapping[str, Any]) -> list[str]:
+    """What a job has found of its model beside the base, and where that lies; or why there is no report."""
+    told = result.get("report")
+    if not isinstance(told, dict):
+        return []
+    if error := told.get("error"):
+        message = error.get("message") if isinstance(error, dict) else None
+        return [terminal.one_line(f"there is no report: {message or 'it did not say why.'}")]
+    says = told.get("says")
+    found = str(says[0]) if isinstance(says, list) and says else ""
+    verdict = VERDICTS.get(str(told.get("verdict")))
+    lines = [f"{verdict}: {found}" if verdict else found]
+    if told.get("report"):
+        lines.append(f"the report lies in {told['report']}")
+    return [terminal.one_line(line) for line in lines if line]
 
 
 def _moment(iso: str | None, by: str | None = None) -> str | None:

@@ -160,7 +160,9 @@ def ending(job: Job) -> str:
     lines = [f"{job.id} {ENDED[job.state]}."]
     if job.state == "done" and job.result and job.kind == "train":
         lines.append(f"  The adapter lies in {job.result.get('adapter')}")
-    elif job.state == "done":
+    elif job.state == "done" and job.kind == "generate":
         lines.append(f"  `finetuner show {job.id}` says where the answers lie.")
+    lines += [f"  {line}" for line in show.exports(job.result or {})]
+    lines += [f"  {line}" for line in show.report(job.result or {})]
     lines += [f"- {problem}" for problem in show.problems(job.error or {})]
     return "\n".join(lines)

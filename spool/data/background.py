@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -61,13 +62,21 @@ class Request:
     def folder(self, home: Home) -> Path:
         """Where its report is made. Raises DataError where there is no such file."""
         limits = settings.load(home).data_limits.model_dump()
-        parts = [asdict(self), signature(Path(self.path)), _changed(self.model_folder), limits]
+        parts = [asdict(self), signature(Path(self.path)), _changed(self.model_folder), limits, _rules()]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
         return home.cache / "reports" / key
 
     def places(self, home: Home) -> Path:
         """The file with where its rows start, which neither the model nor the format changes."""
         return replace(self, format="auto", mapping=(), model_folder=None, max_length=None).folder(home) / "rows.npy"
+
+
+@cache
+def _rules() -> str:
+    """What reads and judges, as one hash: after an update the same bytes may be found to be something else."""
+    here = Path(__file__).parent
+    modules = sorted(path for part in ("reading", "judging") for path in (here / part).glob("*.py"))
+    return hashlib.sha256(b"".join(map(Path.read_bytes, modules))).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ near it comes.
 import math
 from dataclasses import dataclass, replace
 
+from spool.forecast import exports
 from spool.forecast.shapes import Shape, catalogue
 
 LINEAR_BYTES = {"4bit": 4.127 / 8, "8bit": 1.01, "16bit": 2.0}
@@ -76,7 +77,15 @@ class Plan:
     train_rows: int = 0
     eval_rows: int = 0
     evaluations: int = 0
-    merged: bool = False
+    exports: tuple[str, ...] = ()
+    """The formats that are made at the end."""
+    report_s: float = 0.0
+    """What the report at the end takes."""
+
+    @property
+    def merged(self) -> bool:
+        """Whether base and adapter are merged for some of them."""
+        return exports.disk_bytes(self.exports, 1) > 0
 
     @property
     def batch_tokens(self) -> float:
@@ -130,8 +139,8 @@ def disk_bytes(shape: Shape, plan: Plan, saves: int) -> float:
     kept = min(CHECKPOINTS_AT_ONCE, saves) * checkpoint_bytes(shape, plan)
     rows = (plan.train_rows + plan.eval_rows) * plan.mean_tokens * ROW_TOKEN_BYTES
     adapter = shape.lora_parameters(plan.rank, plan.modules) * 4 + EXPORT_TOKENIZER_BYTES
-    merged = shape.parameters * 2 + EXPORT_TOKENIZER_BYTES if plan.merged else 0
-    return kept + rows + adapter + merged
+    made = exports.disk_bytes(plan.exports, shape.parameters * 2)
+    return kept + rows + adapter + made + (EXPORT_TOKENIZER_BYTES if plan.merged else 0)
 
 
 def flops_a_token(shape: Shape, plan: Plan) -> float:
@@ -163,10 +172,11 @@ def evaluations_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
 
 
 def overhead_s(shape: Shape, plan: Plan) -> float:
-    """Seconds beside steps and evaluations: loading, compiling, saving, exporting."""
+    """Seconds beside steps and evaluations: loading, compiling, saving, exporting, the report."""
     weights = shape.parameters * 2
     fixed = LOAD_GPU_S + COMPILE_S if plan.on_gpu else LOAD_S
-    return fixed + weights / LOAD_BYTES_PER_S + (weights / MERGE_BYTES_PER_S if plan.merged else 0)
+    merging = weights / MERGE_BYTES_PER_S if plan.merged else 0
+    return fixed + weights / LOAD_BYTES_PER_S + merging + plan.report_s
 
 
 def speed(device: str) -> float:

@@ -4,6 +4,7 @@ Formulas (costs.py) are corrected by what this server's own finished jobs took (
 loaded, and half a spec is enough to say half of it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,18 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from spool.forecast import costs, fitting, history, learned, machine, rows, shapes, steps
+from spool.forecast import costs, exports, fitting, history, learned, machine, rows, shapes, steps
 from spool.forecast.costs import Plan
 from spool.forecast.history import Past
 from spool.forecast.machine import Machine
 from spool.forecast.rows import Rows
 from spool.forecast.shapes import Shape
-from spool.protocol import settings
+from spool.protocol import durable, formats, settings
 from spool.protocol.errors import FinetunerError, Problem
 from spool.protocol.home import Home
 from spool.protocol.resolve import HUB_ID, Places
-from spool.protocol.spec import Data, Eval, Group, Limits, Lora, Train, batches
+from spool.protocol.training import Data, Eval, Group, Limits, Lora, Train, batches
+from spool.protocol.ulid import is_ulid
 
 GroupT = TypeVar("GroupT", bound=Group)
 
@@ -56,10 +58,14 @@ def estimate(home: Home, spec: dict[str, Any], *, machine: Machine | None = None
     Args:
         run: the job's folder under runs/ where it is accepted already: its check has counted its rows.
     """
+    if spec.get("kind") == "export":
+        return _export(home, spec, machine)
+    if spec.get("kind") == "evaluate":
+        return _evaluation(home, spec, machine)
     if spec.get("kind", "train") != "train":
         took = history.wall_s(home, str(spec["kind"])) if isinstance(spec["kind"], str) else None
         return Estimate(took, reasons=() if took else ("how long its answers get is not known before.",))
-    asked = Asked.of(spec)
+    asked = Asked.of(spec, _settings(home).report_s)
     here = machine or _look(home)
     places = _places(home)
     shape, folder = _shape(home, places, spec.get("model"))
@@ -77,6 +83,47 @@ def estimate(home: Home, spec: dict[str, Any], *, machine: Machine | None = None
     return _whole(Job(shape, plan, asked, folder is None, here), history.of(home), reasons, counted)
 
 
+def _export(home: Home, spec: Mapping[str, Any], here: Machine | None) -> Estimate:
+    """What a job of kind export takes: as long as such jobs took here, else by what one took elsewhere."""
+    took, of, wanted = history.wall_s(home, "export"), spec.get("job"), spec.get("export", ["merged"])
+    model = _model_of(home, of) if isinstance(of, str) and is_ulid(of) else None
+    shape, _ = _shape(home, _places(home), model)
+    if shape is None or not isinstance(wanted, list):
+        return Estimate(took, reasons=() if took else ("what it is made of is not known.",))
+    names = [each for each in formats.FORMATS if each in wanted]
+    disk = exports.disk_bytes(names, 2 * shape.parameters)
+    guess = exports.wall_s(names, shape, (here or _look(home)).cores)
+    return Estimate(took or guess, disk_bytes=disk, reasons=() if took else (NO_EXPORT_YET,))
+
+
+def _evaluation(home: Home, spec: Mapping[str, Any], here: Machine | None) -> Estimate:
+    """What a job of kind evaluate takes: as long as such jobs took here, else a guess, and no longer than it may."""
+    minutes = spec.get("max_minutes")
+    most = 60.0 * (minutes if isinstance(minutes, int | float) and 0 < minutes < math.inf else REPORT_MINUTES)
+    if took := history.wall_s(home, "evaluate"):
+        return Estimate(min(took, most), high_s=most)
+    of, here = spec.get("job"), here or _look(home)
+    shape, _ = _shape(home, _places(home), _model_of(home, of) if isinstance(of, str) and is_ulid(of) else None)
+    if shape is None:
+        return Estimate(min(exports.REPORT_S, most), high_s=most, reasons=(NO_REPORT_YET,))
+    guess = exports.report_s(shape, here.cores, here.gpu is not None, most)
+    return Estimate(guess, high_s=most, reasons=(NO_REPORT_YET,))
+
+
+REPORT_MINUTES = 10.0
+"""The default of max_minutes in spool.protocol.spec, which takes long to load."""
+NO_REPORT_YET = "no finished report on this machine to learn from: the time is a guess."
+NO_EXPORT_YET = "no finished export on this machine to learn from: the time is a guess."
+
+
+def _model_of(home: Home, job_id: str) -> Any:
+    """The base that a training's spec names."""
+    try:
+        return (durable.read_json(home.run(job_id).spec) or {}).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 @dataclass(frozen=True)
 class Asked:
     """The groups of a spec, with the default in place of what is wrong or missing."""
@@ -87,10 +134,12 @@ class Asked:
     evaluation: Eval
     limits: Limits
     precision: str
-    merged: bool
+    exports: tuple[str, ...]
+    report_s: float
+    """The most that its report may take."""
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> "Asked":
+    def of(cls, spec: Mapping[str, Any], report_s: float) -> "Asked":
         precision, export = spec.get("precision", "auto"), spec.get("export")
         return cls(
             _lenient(Lora, spec.get("lora")),
@@ -99,7 +148,8 @@ class Asked:
             _lenient(Eval, spec.get("eval")),
             _lenient(Limits, spec.get("limits")),
             precision if precision in ("4bit", "8bit", "16bit") else "auto",
-            isinstance(export, list) and "merged" in export,
+            tuple(each for each in formats.FORMATS if each in export) if isinstance(export, list) else (),
+            report_s if spec.get("report", True) is True else 0.0,
         )
 
 
@@ -142,7 +192,8 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
         counted.train,
         counted.evaluated,
         total // every if counted.evaluated else 0,
-        asked.merged,
+        asked.exports,
+        exports.report_s(shape, here.cores, on_gpu, asked.report_s) if shape else 0.0,
     )
 
 
@@ -210,11 +261,14 @@ def _look(home: Home) -> Machine:
 
 def _places(home: Home) -> Places:
     started_in = Path.cwd()
+    return Places(home, started_in, settings.roots(_settings(home), home, started_in))
+
+
+def _settings(home: Home) -> settings.Settings:
     try:
-        options = settings.load(home)
+        return settings.load(home)
     except FinetunerError:
-        options = settings.Settings()
-    return Places(home, started_in, settings.roots(options, home, started_in))
+        return settings.Settings()
 
 
 def _shape(home: Home, places: Places, model: Any) -> tuple[Shape | None, Path | None]:

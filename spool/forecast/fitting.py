@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spool.forecast import costs, learned
+from spool.forecast import costs, exports, learned
 from spool.forecast.costs import Plan
 from spool.forecast.history import Past
 from spool.forecast.machine import Machine
@@ -52,8 +52,8 @@ def judge(
         )
         hint = "Delete checkpoints or exports that nobody needs (System page, Models page)."
         if plan.merged:
-            lean = int(disk_bytes - shape.parameters * 2)
-            hint = f"Without the merged model it needs {_gb(lean)}. {hint}"
+            lean = int(disk_bytes - exports.disk_bytes(plan.exports, shape.parameters * 2))
+            hint = f"With the adapter alone it needs {_gb(lean)}. {hint}"
         problems.append(Problem("too_little_disk", message, hint, "/export" if plan.merged else ""))
     return problems, changed
 

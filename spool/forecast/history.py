@@ -148,7 +148,8 @@ def _plan(run: Run, spec: dict[str, Any], result: dict[str, Any]) -> Plan:
         int(result.get("train_rows") or 0),
         held,
         -(-steps // int(spec["eval"]["every_steps"])) if held else 0,
-        "merged" in spec["export"],
+        tuple(map(str, spec["export"])),
+        float((result.get("report") or {}).get("seconds") or 0.0),
     )
 
 

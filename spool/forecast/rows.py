@@ -15,7 +15,7 @@ from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.resolve import STORED, Places
-from spool.protocol.spec import Data
+from spool.protocol.training import Data
 
 AUTO_MAX_TOKENS = 2048
 CHARACTERS_A_TOKEN = 3.6

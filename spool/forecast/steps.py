@@ -5,7 +5,7 @@ The number of steps is that of transformers' Trainer with a loader that keeps it
 
 import math
 
-from spool.protocol.spec import Eval, Train
+from spool.protocol.training import Eval, Train
 
 
 def total(train: Train, rows: int, batch_size: int, accumulation: int) -> int:

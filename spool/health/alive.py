@@ -14,12 +14,12 @@ from spool.protocol.home import Home, State
 from spool.protocol.process import ROOMS
 from spool.protocol.states import Tokens
 
-START = "Start it: `make up` (with the web app), `finetuner-runner`, or `systemctl start` where it is a service."
+START = "Start it: `systemctl start finetuner-runner` where it is a service, else `make up` (with the web app)."
 RESTART = "Restart it; a job that runs goes on from its newest checkpoint."
 
 
 def examine(home: Home, beat: Heartbeat, runner_pid: int | None) -> list[Finding]:
-    return [_alive(home, beat, runner_pid), *_held(home), *_versions(beat, runner_pid)]
+    return [_alive(home, beat, runner_pid), *_held(home), *_settings(home, beat), *_versions(beat, runner_pid)]
 
 
 def _alive(home: Home, beat: Heartbeat, runner_pid: int | None) -> Finding:
@@ -73,6 +73,19 @@ def _held(home: Home) -> list[Finding]:
         message = "the runner drains: it finishes the job that runs and takes no new one."
         findings.append(Finding("runner", "warn", message, "`finetuner release` (without an id) takes that back."))
     return findings
+
+
+def _settings(home: Home, beat: Heartbeat) -> list[Finding]:
+    """Settings count from the runner's next start."""
+    started = _epoch(beat.started_at)
+    try:
+        changed = home.settings.stat().st_mtime
+    except OSError:
+        return []
+    if not beat.alive or started is None or changed <= started:
+        return []
+    message = f"{home.settings.name} was changed after the runner's start: what it says now is not in force yet."
+    return [Finding("settings", "warn", message, RESTART)]
 
 
 def _versions(beat: Heartbeat, runner_pid: int | None) -> list[Finding]:

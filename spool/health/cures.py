@@ -6,7 +6,6 @@ the job (disk, network, card, a stall) the same spec is offered again. What must
 spec) gets no suggestion. A changed spec that one of the jobs before it had already is never offered.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,9 @@ from spool.protocol.dropbox import dropped_spec
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
-from spool.protocol.spec import Train, batches, load
-from spool.protocol.ulid import ALPHABET, mint
+from spool.protocol.spec import load
+from spool.protocol.training import Train, batches
+from spool.protocol.ulid import derived, mint
 
 SHORTEST_TOKENS = 256
 """Below this a cut row mostly loses its answer."""
@@ -39,6 +39,7 @@ AS_IT_IS = {
     "no_network": "Nothing in the job needs to change: it needs the network.",
     "hub_busy": "Nothing in the job needs to change: the hub was busy.",
     "token_rejected": "Nothing in the job needs to change: the runner needs a valid HF_TOKEN first.",
+    "no_token": "Nothing in the job needs to change: the runner needs an HF_TOKEN that may write first.",
     "model_gated": "Nothing in the job needs to change: the model's terms must be accepted first.",
     "certificate_refused": "Nothing in the job needs to change: the runner must know the proxy's certificates first.",
     "shared_memory": "Nothing in the job needs to change: /dev/shm must be larger first.",
@@ -108,8 +109,8 @@ def suggest(
     if code in ONCE_MORE:
         return None if _same(dropped) in before else Suggestion(dropped, ONCE_MORE[code])
     rungs = {"out_of_memory": _less_memory, "diverged": _lower_rate}.get(code)
-    if rungs is None:
-        return None
+    if rungs is None or dropped.get("kind") == "export":
+        return None  # an export has no setting that makes it smaller
     if dropped.get("kind") == "generate":
         rungs = _smaller_base
     settings = _settings(dropped, resolved)
@@ -177,9 +178,7 @@ def submitted(home: Home, job_id: str) -> str | None:
 
 
 def _next_id(job_id: str) -> str:
-    """A ULID with the failed job's time, and letters that follow from its id."""
-    digest = int.from_bytes(hashlib.sha256(submission_id(job_id).encode()).digest()[:10], "big")
-    return job_id[:10] + "".join(ALPHABET[digest >> shift & 31] for shift in range(75, -1, -5))
+    return derived(job_id, submission_id(job_id))
 
 
 def _less_memory(settings: dict[str, Any], tokens: Mapping[str, Any]) -> list[Change]:

@@ -1,5 +1,6 @@
 """The disk: what uses it, what retention will free and when, and whether enough of it is left."""
 
+import math
 import os
 import shutil
 import time
@@ -12,8 +13,8 @@ from spool.health import expiry
 from spool.health.finding import Finding, Level
 from spool.protocol.home import FINAL, Home, State
 from spool.protocol.settings import Settings
-from spool.protocol.spec import Limits
 from spool.protocol.states import Tokens
+from spool.protocol.training import Limits
 
 LOW_GB = 10.0
 LOW_INODES = 20_000
@@ -118,15 +119,13 @@ def _room(home: Home, disk: Disk) -> Finding:
 def _count(home: Home, disk: Disk, end: float) -> None:
     uses = disk.uses
     for name, folder in (("models", home.models), ("datasets", home.datasets), ("rejected", home.rejected)):
-        uses[name] = _tree(folder, end)
+        uses[name] = tree(folder, end)
     for entry in _scan(home.cache):
         name = _OF_THE_CACHE.get(entry.name, entry.name.replace("-", "_"))
-        uses[name] = uses.get(name, 0) + (
-            _tree(entry.path, end) if entry.is_dir(follow_symlinks=False) else _own(entry)
-        )
+        uses[name] = uses.get(name, 0) + (tree(entry.path, end) if entry.is_dir(follow_symlinks=False) else _own(entry))
     reserve = next((_own(entry) for entry in _scan(home.states) if entry.name == home.reserve.name), 0)
     uses["reserve"] = reserve
-    uses["spool"] = _tree(home.spool, end) - uses["rejected"] - reserve
+    uses["spool"] = tree(home.spool, end) - uses["rejected"] - reserve
     runs = dict.fromkeys(("checkpoints", "exports", "prepared_rows", "logs", "metrics", "records"), 0)
     uses |= runs
     for run in _scan(home.runs):
@@ -137,7 +136,7 @@ def _count_run(folder: str, uses: dict[str, int], end: float) -> None:
     for entry in _scan(folder):
         if entry.is_dir(follow_symlinks=False):
             name = "checkpoints" if entry.name.startswith(expiry.PRUNED) else _OF_A_RUN.get(entry.name, "records")
-            uses[name] += _tree(entry.path, end)
+            uses[name] += tree(entry.path, end)
         elif entry.name.endswith(".log"):
             uses["logs"] += _own(entry)
         else:
@@ -157,14 +156,17 @@ def _foresee(home: Home, options: Settings, disk: Disk, end: float) -> None:
                 continue
             ended = expiry.ended_at(run)
             for each in expiry.of_job(run, State(state), ended, options.retention) if ended else ():
-                count = _tree(each.path, end) if each.path.is_dir() else _own_bytes(each.path)
+                count = tree(each.path, end) if each.path.is_dir() else _own_bytes(each.path)
                 disk.next_at = min(disk.next_at or each.due, each.due)
                 disk.due_bytes += count if each.due <= now else 0
                 disk.soon_bytes += count if each.due <= now + SOON_S else 0
 
 
-def _tree(folder: str | Path, end: float) -> int:
-    """What a folder takes on the disk, links not followed.
+def tree(folder: str | Path, end: float = math.inf) -> int:
+    """Bytes that a folder takes on the disk, links not followed; what is gone meanwhile counts nothing.
+
+    Args:
+        end: when to give up, on the monotonic clock.
 
     Raises:
         TimeoutError: the time is over.

@@ -1,10 +1,11 @@
 """The doctor: examines this machine and a data home; every finding comes with its cure."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from spool.health import accelerator, alive, disk, environment, folders, heartbeat, locks, machine, queue
+from spool.health import accelerator, alive, disk, environment, extras, folders, heartbeat, locks, machine, queue
 from spool.health.disk import Disk
 from spool.health.finding import Finding
 from spool.health.gpu import Gpu
@@ -49,6 +50,7 @@ def report(home: Home, gpu: Gpu | None = None) -> Report:
 
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("environment", environment.examine),
+        ("extras", extras.examine),
         ("gpu", lambda: accelerator.examine(home, gpu or Gpu(), options, beat)),
         ("home", lambda: folders.examine(home)),
         ("disk", look_at_the_disk),
@@ -72,6 +74,13 @@ def _settings(home: Home) -> tuple[settings.Settings, list[Finding]]:
     try:
         return settings.load(home), []
     except SettingsError as error:
+        if (
+            home.settings.exists()
+            and not os.access(home.settings, os.R_OK)
+            and home.states.stat().st_uid != os.geteuid()
+        ):
+            message = f"{home.settings} cannot be read by you: what is said here goes by the defaults."
+            return settings.Settings(), [Finding("settings", "warn", message, "Run doctor as the runner's user.")]
         message = f"{error.message} The runner will not start."
         return settings.Settings(), [Finding("settings", "fail", message, error.hint)]
 
@@ -82,4 +91,5 @@ def _model(home: Home) -> list[Finding]:
     if not missing:
         return [Finding("model", "ok", f"the embedded model {DEFAULT_MODEL} is there.")]
     what = "is not there" if not folder.exists() else f"lacks {', '.join(missing)}"
-    return [Finding("model", "warn", f"the embedded model {DEFAULT_MODEL} {what}.", "`make setup` makes it.")]
+    cure = "`make setup` makes it; for a service, `deploy/install.sh`."
+    return [Finding("model", "warn", f"the embedded model {DEFAULT_MODEL} {what}.", cure)]

@@ -59,6 +59,9 @@ def of_job(run: Run, state: State, ended: float, rules: Retention) -> list[Expir
                 found.append(Expiry("log", Path(entry.path), ended))
         elif name == run.checkpoints.name and entry.is_dir(follow_symlinks=False):
             found += _checkpoints(run, state, ended, rules)
+        elif name == run.exports.name and entry.is_dir(follow_symlinks=False):
+            half = [each for each in _entries(run.exports) if each.name.startswith(".")]
+            found += [Expiry("half-made export", Path(each.path), _changed(each) + TEMPORARY_S) for each in half]
         elif name == run.data.name and rules.prepared_rows_days is not None and entry.is_dir(follow_symlinks=False):
             due = ended + rules.prepared_rows_days * DAY_S
             rows = [each for each in _entries(run.data) if each.name.endswith(".arrow")]

@@ -34,6 +34,66 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "Open the model's page, accept the terms, give the runner a token of that account as HF_TOKEN, retry.",
     ),
     "token_rejected": ("The hub does not accept the token.", "Make a new token, set it as HF_TOKEN, retry."),
+    "no_token": (
+        "The runner has no token for the hub, and nothing can be pushed without one.",
+        "Make one that may write, set it as HF_TOKEN, retry.",
+    ),
+    "repo_public": (
+        "The repository on the hub is public, and the push was to be private.",
+        "Make it private there, push elsewhere, or say `private: false`.",
+    ),
+    "repo_taken": (
+        "The repository on the hub holds a model that was not pushed from here.",
+        "Push to another name, or delete that model there.",
+    ),
+    "not_proven": (
+        "What was to be pushed is suspect: its certificate does not show that it answers like its adapter.",
+        "Look at the checks that it failed; push another format.",
+    ),
+    "adapter_missing": ("The folder that was to be exported holds no adapter in PEFT's layout.", "Correct the path."),
+    "base_missing": (
+        "The adapter's adapter_config.json names no base model.",
+        "Write base_model_name_or_path into it.",
+    ),
+    "base_changed": (
+        "The base's weights are not those that the adapter was trained on.",
+        "Put the same base there again, or train on this one.",
+    ),
+    "base_damaged": ("A file of the base's weights is damaged or cut short.", "Fetch the base again."),
+    "base_quantised": ("The base is quantised on disk: nothing can be merged into it.", "Train on the 16-bit base."),
+    "cannot_merge": (
+        "The adapter is of a kind that has no merged form here: DoRA, of embeddings, or with saved modules.",
+        "Use the adapter as it is.",
+    ),
+    "not_finite": ("A merged weight is infinite or no number: adapter or base is damaged.", "Train again."),
+    "gguf_failed": ("llama.cpp's converter does not take this model, or this adapter.", "Export it merged."),
+    "gptq_missing": (
+        "4-bit exports are made by llm-compressor, which is not installed on the server.",
+        "Run `make gptq` on the server, then export again.",
+    ),
+    "gptq_failed": ("llm-compressor could not quantise this model.", "Export it merged, or as GGUF."),
+    "gguf_damaged": ("A GGUF file is not whole.", "Export it again."),
+    "gguf_quantised": ("A GGUF that was to be quantised is quantised already.", "Quantise a 16-bit GGUF."),
+    "onnx_missing": (
+        "ONNX needs an extra that is not installed here.",
+        "Run `make onnx` in the application's folder (a service: `deploy/setup.sh onnx`), then retry.",
+    ),
+    "onnx_failed": ("onnxruntime's model builder does not take this model.", "Export it merged."),
+    "benchmarks_missing": (
+        "Benchmarks need an extra that is not installed here.",
+        "Run `make benchmarks` in the application's folder (a service: `deploy/setup.sh benchmarks`), then retry.",
+    ),
+    "benchmark_unknown": ("lm-eval knows no task of this name, and this server has none.", "Correct the name."),
+    "benchmark_failed": (
+        "A benchmark cannot be used: its definition or its data do not fit, or it needs code that is never run here.",
+        "Leave it out, or correct its YAML file where it is one of your own.",
+    ),
+    "no_training_rows": (
+        "GPTQ and importance matrices are made with the training rows, and they are gone.",
+        "Export it without +imatrix; in place of GPTQ take gguf:q4_k_m.",
+    ),
+    "export_changed": ("A file of an export is not as it was exported.", "Delete that export, make it again."),
+    "no_manifest": ("An export has no manifest, or a damaged one.", "Delete that export, make it again."),
     "model_missing": ("There is no such model here or on the hub.", "Correct the name in the spec."),
     "no_safetensors": ("The model has no weights as safetensors.", "Choose another copy of it."),
     "not_a_gemma": ("The model is not a Gemma, or not one that can be trained here.", "Choose a Gemma."),

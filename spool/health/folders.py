@@ -118,7 +118,17 @@ def _mounts(home: Home) -> list[Finding]:
 
 
 def _read_only(folder: Path) -> bool:
-    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    """Whether its file system is, for everybody: a service's sandbox and a container's `:ro` close it to some only."""
+    if not os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return False
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        mounts = []
+    of_it = [fields[-1].split(",") for fields in mounts if fields[2] == number]
+    return all("ro" in options for options in of_it)
 
 
 def _own_group(uid: int) -> int:

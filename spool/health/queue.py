@@ -9,6 +9,7 @@ from pathlib import Path
 from spool.health.finding import Finding
 from spool.health.heartbeat import Heartbeat
 from spool.health.words import ago, some
+from spool.protocol import dropbox
 from spool.protocol.home import FINAL, Home, State
 from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid
@@ -36,6 +37,12 @@ def examine(home: Home) -> list[Finding]:
     if strays:
         cure = "Only the runner writes there; move them elsewhere."
         findings.append(Finding("queue", "warn", f"no tokens, but in {home.states}: {some(strays)}.", cure))
+    unread = [
+        each.name for each in _entries(home.control) if not dropbox.is_order(each.name) and _age_s(each) > PATIENCE_S
+    ]
+    if unread:
+        cure = "Remove them. An order is an empty file named VERB-ID, such as cancel-ID, or hold, drain or release."
+        findings.append(Finding("queue", "warn", f"no orders, but in {home.control}: {some(unread)}.", cure))
     have_one = known.keys() | again.keys()
     runs = [entry for entry in _entries(home.runs) if is_ulid(entry.name) and entry.name not in have_one]
     orphans = sorted(entry.name for entry in runs if _age_s(entry) > PATIENCE_S)

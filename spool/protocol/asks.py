@@ -29,9 +29,10 @@ from spool.protocol import dropbox, durable, jobs, metrics
 from spool.protocol.errors import FinetunerError, Problem, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_spec
-from spool.protocol.spec import GenerateSpec, Group, Sampling, Ulid
+from spool.protocol.spec import GenerateSpec, Sampling, Ulid
 from spool.protocol.states import Tokens, is_final
 from spool.protocol.strict import MAX_BYTES, parse_json
+from spool.protocol.training import Group
 from spool.protocol.ulid import is_ulid, mint
 
 MAX_MESSAGES = 64

@@ -25,6 +25,9 @@ VERBS = {
 }
 """Which job may be asked what. The runner does it as soon as it has accepted the job; only hold waits for its check."""
 
+WHOLE = ("hold", "drain", "release", "look")
+"""Orders that name no job."""
+
 PRIORITIES = range(10)
 
 _ORDER = re.compile(r"([a-z]+)([0-9]?)-([0-7][0-9A-HJKMNP-TV-Z]{25})")
@@ -115,6 +118,14 @@ def orders(home: Home) -> list[Order]:
     return [order for _, order in sorted(found)]
 
 
+def is_order(name: str) -> bool:
+    """Whether the runner does something about a file of that name in control/."""
+    match = _ORDER.fullmatch(name)
+    if match is None:
+        return name in WHOLE
+    return match[1] in (*VERBS, "delete") and (match[1] == "priority") == bool(match[2])
+
+
 def _given_at(path: Path) -> int:
     try:
         return path.lstat().st_mtime_ns
@@ -167,7 +178,8 @@ def retry(home: Home, job_id: str) -> str:
 
 
 def dropped_spec(home: Home, job_id: str) -> dict[str, Any]:
-    """The spec of an accepted job as somebody dropped it: only what differs from the defaults, mostly.
+    """The spec of an accepted job as somebody dropped it, without what it says to editors: only what differs from
+    the defaults, mostly.
 
     Raises:
         FinetunerError: it cannot be read any more.
@@ -178,6 +190,7 @@ def dropped_spec(home: Home, job_id: str) -> dict[str, Any]:
         spec = json.loads(home.run(job_id).spec_orig.read_bytes().decode("utf-8-sig"))
         if not isinstance(spec, dict):
             raise ValueError("it is no JSON object")
+        spec.pop("$schema", None)
     except (OSError, ValueError) as error:
         raise FinetunerError(f"the spec of job {job_id} cannot be read: {error}", "Submit it anew.", "lost") from None
     return spec

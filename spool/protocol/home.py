@@ -122,6 +122,11 @@ class Run:
         return self.root / "result.json"
 
     @property
+    def trained(self) -> Path:
+        """The result of a training whose adapter is there, while further exports are made of it."""
+        return self.root / "trained.json"
+
+    @property
     def outcome(self) -> Path:
         """How the job ended (state, ended_at, error): written by the daemon just before the token's last move."""
         return self.root / "outcome.json"
@@ -129,6 +134,21 @@ class Run:
     @property
     def exports(self) -> Path:
         return self.root / "exports"
+
+    @property
+    def report(self) -> Path:
+        """Base against tuned, for people (runner/report): one file that needs no network."""
+        return self.root / "report.html"
+
+    @property
+    def report_json(self) -> Path:
+        """The same as data."""
+        return self.root / "report.json"
+
+    @property
+    def report_pdf(self) -> Path:
+        """Its first page, to be sent."""
+        return self.root / "report.pdf"
 
     @property
     def removed(self) -> Path:
@@ -258,8 +278,18 @@ class Home:
         return self.root / "notes"
 
     @property
+    def votes(self) -> Path:
+        """What people found of answers side by side (spool/protocol/votes.py); pages write here."""
+        return self.root / "votes"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.json"
+
+    @property
+    def benchmarks(self) -> Path:
+        """Tasks of this server's own for reports (runner/report/benchmarks.py): YAML files, which may name code."""
+        return self.root / "benchmarks"
 
     @property
     def cache(self) -> Path:
@@ -270,6 +300,11 @@ class Home:
     def tokens(self) -> Path:
         """Tokenised datasets, by content and tokenizer (spool/data/judging/tokens.py)."""
         return self.cache / "tokens"
+
+    @property
+    def base_answers(self) -> Path:
+        """What bases have said to the rows and benchmarks of reports (runner/report/ask.py, harness.py)."""
+        return self.cache / "base-answers"
 
     @property
     def hub_datasets(self) -> Path:
@@ -290,6 +325,6 @@ class Home:
         durable.make_dirs(
             [self.incoming, self.control, self.asks, self.rejected, self.tmp, self.accepting, self.submissions]
             + [self.state(state) for state in State]
-            + [self.runs, self.datasets, self.models, self.notes]
+            + [self.runs, self.datasets, self.models, self.notes, self.votes]
         )
         return self

@@ -17,6 +17,8 @@ from spool.protocol.states import Token, Tokens
 from spool.protocol.ulid import is_ulid
 
 DROP_BYTES = 256 * 1024
+KINDS = ("train", "generate", "export", "evaluate")
+"""Those of spool.protocol.spec, which takes long to load; what a drop says may be anything."""
 SMALL_BYTES = 64 * 1024
 _ATTEMPT = re.compile(r"[0-9]{4}\.json")
 
@@ -46,6 +48,9 @@ class Job:
     model: str | None = None
     dataset: str | None = None
     retry_of: str | None = None
+    submission_id: str | None = None
+    dropped_name: str | None = None
+    """What the dropped file was called."""
     phase: str | None = None
     waits: dict[str, Any] | None = None
     """Of a job that is tried again by itself: `why`, and `not_before` (ISO 8601)."""
@@ -143,6 +148,7 @@ def from_token(home: Home, state: State, token: Token, folders: Folders) -> Job:
     job.submitted_at = body.get("submitted_at")
     job.submitted_by, job.account = body.get("submitted_by"), body.get("account")
     job.model, job.dataset, job.retry_of = body.get("model"), body.get("dataset"), body.get("retry_of")
+    job.submission_id, job.dropped_name = body.get("submission_id"), body.get("dropped_name")
     job.priority, job.sequence = token.priority, token.sequence
     attempts = _attempts(f"{folders.runs}/{token.job_id}/attempts")
     if state in (State.QUEUED, State.HELD) and not attempts:
@@ -181,6 +187,16 @@ def _at_home(home: Home, result: Any) -> dict[str, Any] | None:
     base = result.get("base")
     if isinstance(base, dict) and base.get("folder"):
         folders["base"] = {**base, "folder": str(home.root / base["folder"])}
+    made = result.get("exports")
+    if isinstance(made, dict):
+        folders["exports"] = {
+            name: {**each, "folder": str(home.root / each["folder"])} if each.get("folder") else each
+            for name, each in made.items()
+            if isinstance(each, dict)
+        }
+    told = result.get("report")
+    if isinstance(told, dict) and isinstance(told.get("report"), str):
+        folders["report"] = {**told, "report": str(home.root / told["report"])}
     return {**result, **folders}
 
 
@@ -189,13 +205,14 @@ def from_rejected(home: Home, job_id: str) -> Job:
     job = Job(job_id, reason.get("name") or reason.get("dropped_name") or job_id, "train", "rejected")
     job.submitted_at = job.ended_at = reason.get("rejected_at")
     job.submitted_by, job.account = reason.get("submitted_by"), reason.get("account")
+    job.submission_id, job.dropped_name = reason.get("submission_id"), reason.get("dropped_name")
     job.error = {key: reason.get(key) for key in ("code", "message", "hint")} | {"errors": reason.get("errors", [])}
     return job
 
 
 def from_drop(path: Path, job_id: str) -> Job:
     """Dropped, not yet taken: it counts as being checked."""
-    job = Job(job_id, job_id, "train", State.CHECKING.value)
+    job = Job(job_id, job_id, "train", State.CHECKING.value, dropped_name=path.name)
     try:
         # What lies there may be anything: a pipe that never answers, a link, gigabytes.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -206,6 +223,7 @@ def from_drop(path: Path, job_id: str) -> Job:
         finally:
             os.close(fd)
         job.name = str(spec.get("name") or job_id)[:120]
+        job.kind = next((kind for kind in KINDS if kind == spec.get("kind")), "train")
     except (OSError, ValueError, AttributeError):
         pass
     return job

@@ -3,21 +3,19 @@
 import difflib
 import functools
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from spool.protocol.errors import Problem, SpecError
-from spool.protocol.spec import (
-    KINDS,
-    SCHEMA_VERSION,
-    GenerateSpec,
-    JobSpec,
-    Spec,
-    batches,
-)
+from spool.protocol.formats import FORMATS, gguf
+from spool.protocol.formats import nearest as nearest_format
+from spool.protocol.schema import EDITORS
+from spool.protocol.spec import KINDS, SCHEMA_VERSION, EvaluateSpec, ExportSpec, GenerateSpec, JobSpec, Spec
 from spool.protocol.strict import MAX_BYTES, decode, parse_json, places, shortened
+from spool.protocol.training import batches
 
 __all__ = ["MAX_BYTES", "decode", "parse_json", "parse_spec", "placed"]
 
@@ -25,9 +23,11 @@ MAX_PROBLEMS = 100
 MAX_GUESSES = 20
 """So many unknown fields are compared with the known names; a file with more of them is no slip of the pen."""
 LONGEST_GUESS = 60
+LONGEST_REPO = 96
+"""Characters of a repository's name on the hub, without its owner."""
+SMALLEST = '{"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}'
 
 NOT_BUILT = {
-    "/kind": ("export", "evaluate"),
     "/train/packing": (True,),
 }
 
@@ -41,8 +41,17 @@ def parse_spec(data: bytes) -> Spec:
     document, text = parse_json(data)
     if not isinstance(document, dict):
         raise SpecError(
-            [Problem("not_an_object", "a job spec is a JSON object.", 'The smallest: {"schema": 1, "model": ..}', "")]
+            [
+                Problem(
+                    "not_an_object",
+                    "a job spec is one JSON object, and one file is one job.",
+                    f"The smallest: {SMALLEST}",
+                )
+            ]
         )
+    told = document.get("$schema")  # for editors
+    if isinstance(told, str) and len(told) <= EDITORS["maxLength"]:
+        del document["$schema"]
     problems = _literal_problems(document)
     if not problems:
         try:
@@ -50,7 +59,7 @@ def parse_spec(data: bytes) -> Spec:
         except ValidationError as error:
             problems = _schema_problems(document, error)
         else:
-            problems = _cross_checks(spec) if isinstance(spec, JobSpec) else _generate_checks(spec)
+            problems = _checks(spec)
             if not problems:
                 return _without_idle_guards(spec) if isinstance(spec, JobSpec) else spec
     raise SpecError(placed(problems, text))
@@ -145,16 +154,38 @@ def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: 
         hint = f"Did you mean {near[0]!r}?" if near else expected
         return Problem("bad_value", f"there is no kind of job {shortened(value)!r}.", hint, pointer)
     if pointer.startswith("/export/") and isinstance(value, str):
-        known = ["adapter", "merged"]
-        if value.partition(":")[0] in ("gguf", "onnx", "awq", "gptq"):
-            return Problem("not_built", f"the export {value!r} is not built yet.", _expected(node), pointer)
-        near = difflib.get_close_matches(value, known, n=1)
-        return Problem("bad_value", f"unknown export {value!r}.", f"Did you mean {(near or known)[0]!r}?", pointer)
+        hint = f"Did you mean {nearest_format(value)!r}? Known: {', '.join(FORMATS)}."
+        return Problem("bad_value", f"there is no export {shortened(value)!r}.", hint, pointer)
     shown = json.dumps(value, ensure_ascii=False, default=str)
-    return Problem("bad_value", f"{shortened(shown)} does not fit.", expected, pointer)
+    hint = f"{expected} {_wrong_type(value, node)}".strip()
+    return Problem("bad_value", f"{shortened(shown)} does not fit.", hint, pointer)
 
 
-def _cross_checks(spec: JobSpec) -> list[Problem]:
+def _wrong_type(value: Any, node: dict[str, Any]) -> str:
+    """What is likely to be meant by a value of another type than the field has."""
+    choices = [node, *node.get("anyOf", [])]
+    if isinstance(value, list) and not any("items" in choice for choice in choices):
+        return "A job has one value: for several drop several files."
+    numeric = any(c.get("type") in ("integer", "number") or isinstance(c.get("const"), int) for c in choices)
+    if isinstance(value, str) and numeric and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
+        return "Write it without quotes."
+    return ""
+
+
+def _checks(spec: Spec) -> list[Problem]:
+    """What no single field shows."""
+    if isinstance(spec, GenerateSpec):
+        return _generate_checks(spec)
+    if isinstance(spec, EvaluateSpec):
+        return _evaluate_checks(spec)
+    twice = next((name for name in spec.export if spec.export.count(name) > 1), None)
+    problems = _train_checks(spec) if isinstance(spec, JobSpec) else _export_checks(spec)
+    if twice:
+        problems.append(Problem("bad_value", f"{twice!r} is named more than once.", "Name each once.", "/export"))
+    return problems
+
+
+def _train_checks(spec: JobSpec) -> list[Problem]:
     problems = []
     try:
         batches(spec.train)
@@ -186,6 +217,39 @@ def _generate_checks(spec: GenerateSpec) -> list[Problem]:
         problems.append(Problem("bad_value", "trainings are named beside a model.", hint, "/also"))
     elif len(set(spec.jobs)) < len(spec.jobs):
         problems.append(Problem("bad_value", "a job is named more than once.", "Name each once.", "/also"))
+    return problems
+
+
+def _of_one_adapter(spec: ExportSpec | EvaluateSpec) -> list[Problem]:
+    if (spec.job is None) != (spec.adapter is None):
+        return []
+    code, why = ("missing", "nothing is named.") if spec.job is None else ("bad_value", "both are given.")
+    return [Problem(code, f"job or adapter: {why}", "Give one: a finished training, or an adapter's folder.", "/job")]
+
+
+def _evaluate_checks(spec: EvaluateSpec) -> list[Problem]:
+    problems = _of_one_adapter(spec)
+    if spec.job is None and spec.adapter and spec.dataset is None:
+        hint = "Name the rows to ask: nothing is known of what a foreign adapter was trained on."
+        problems.append(Problem("missing", "an adapter's folder is named, and no dataset.", hint, "/dataset"))
+    twice = next((name for name in spec.benchmarks if spec.benchmarks.count(name) > 1), None)
+    if twice:
+        problems.append(Problem("bad_value", f"{twice!r} is named more than once.", "Name each once.", "/benchmarks"))
+    if spec.data and spec.dataset is None:
+        hint = "Name a dataset, or leave data out: a training's own rows are asked as it has read them."
+        problems.append(Problem("bad_value", "it says how to read rows, and names none.", hint, "/data"))
+    return problems
+
+
+def _export_checks(spec: ExportSpec) -> list[Problem]:
+    problems = _of_one_adapter(spec)
+    if spec.push and len(spec.export) > 1 and not all(map(gguf, spec.export)):
+        message = f"{', '.join(spec.export)}: a repository on the hub holds one kind of model."
+        hint = "Push one format alone, or any number of GGUFs; drop a job for each."
+        problems.append(Problem("bad_value", message, hint, "/export"))
+    if spec.push and (spec.push.repo.endswith(".git") or len(spec.push.repo.partition("/")[2]) > LONGEST_REPO):
+        hint = f"At most {LONGEST_REPO} characters, and not .git at the end."
+        problems.append(Problem("bad_value", "the hub takes no such name.", hint, "/push/repo"))
     return problems
 
 
@@ -258,6 +322,8 @@ def _words(node: dict[str, Any]) -> str:
         return ("a whole number" if kind == "integer" else "a number") + _bounds(node)
     if kind == "string":
         longest = f" of at most {node['maxLength']:,} characters" if "maxLength" in node else ""
+        if "examples" in node:
+            return f"a text such as {json.dumps(node['examples'][0])}"
         return "a text" + longest if "pattern" not in node else "a job id (26 characters)"
     if kind == "array":
         if node.get("maxItems") == 0:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spool.protocol import jobs
+from spool.protocol import durable, jobs
 from spool.protocol.errors import FinetunerError, NotFound, Problem
 from spool.protocol.home import Home
-from spool.protocol.spec import GenerateSpec, Spec
+from spool.protocol.spec import EvaluateSpec, ExportSpec, JobSpec, Spec
 
 STORED = re.compile(r"[\w.-]{1,80}(@[0-9a-f]{12})?", re.ASCII)
 HUB_NAME = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -58,7 +58,7 @@ class Places:
             raise Unresolved(f"{reference[:80]!r} is not a path.", "", "bad_path") from None
         if not any(path.is_relative_to(root) for root in self.roots):
             allowed = ", ".join(str(root) for root in self.roots)
-            hint = f"Allowed are: {allowed}. More can be set as allowed_roots in settings.json."
+            hint = f"Allowed are: {allowed}. allowed_roots in settings.json names others in their place."
             raise Unresolved(f"{path} lies outside the folders that jobs may read.", hint, "outside_roots")
         return path
 
@@ -78,6 +78,23 @@ class Places:
         listed = ", ".join(known) or "none yet: `make setup` prepares gemma-3-270m"
         hint = f"Did you mean {near[0]!r}?" if near else f"Models here: {listed}."
         raise Unresolved(f"there is no model {reference!r}.", hint, "model_missing")
+
+    def adapter(self, reference: str) -> "Trained":
+        """A folder with a LoRA adapter in PEFT's layout. Raises Unresolved where there is none."""
+        folder = self.path(reference)
+        if not (folder / "adapter_model.safetensors").is_file():
+            hint = "It holds adapter_model.safetensors and adapter_config.json."
+            raise Unresolved(f"{folder} is no adapter's folder.", hint, "adapter_missing")
+        try:
+            config = durable.read_json(folder / "adapter_config.json")
+            named = config.get("base_model_name_or_path")
+        except (ValueError, OSError, AttributeError):
+            named = None
+        if not isinstance(named, str) or not named:
+            hint = "Write base_model_name_or_path into it."
+            raise Unresolved(f"{folder}/adapter_config.json names no base model.", hint, "base_missing")
+        base = self.model(named)
+        return Trained("", folder.name, folder, base.folder or Path(), named, config.get("revision"))
 
     def dataset(self, reference: str) -> Path:
         """The data file or folder. Raises Unresolved where there is none."""
@@ -143,10 +160,11 @@ def problems(spec: Spec, places: Places) -> list[Problem]:
         ("/model", places.model, spec.model),
         ("/dataset", places.check_dataset, spec.dataset),
     ]
-    if isinstance(spec, GenerateSpec):
-        found += _of_adapters(spec, places.home)
-    else:
+    found += _of_adapters(spec, places.home)
+    if isinstance(spec, JobSpec):
         named.append(("/eval/dataset", places.check_dataset, spec.eval.dataset))
+    elif isinstance(spec, ExportSpec | EvaluateSpec):
+        named.append(("/adapter", places.adapter, spec.adapter))
     for pointer, resolve, reference in named:
         try:
             if reference is not None:
@@ -159,7 +177,7 @@ def problems(spec: Spec, places: Places) -> list[Problem]:
     return found
 
 
-def _of_adapters(spec: GenerateSpec, home: Home) -> list[Problem]:
+def _of_adapters(spec: Spec, home: Home) -> list[Problem]:
     """What keeps the named trainings from answering together."""
     found, first = [], None
     for i, job_id in enumerate(spec.jobs):

@@ -1,19 +1,22 @@
 """The runner's settings: HOME/settings.json, read once at its start. Every field has a default."""
 
+import difflib
 import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from spool.data.reading.limits import Limits
 from spool.protocol.errors import SettingsError, SpecError
 from spool.protocol.home import Home
 from spool.protocol.parse import parse_json
-from spool.protocol.spec import Group
+from spool.protocol.training import Group
 
+MOST_PROBLEMS = 5
 Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -108,6 +111,17 @@ class Settings(Group):
     min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
     """Free disk (in GB) below which the queue waits. A job's own limits.min_free_gb may ask for more."""
 
+    report_s: Annotated[float, Field(ge=0, le=86_400)] = 240
+    """How long the report at the end of a training may take; what cannot be asked in that time it says. 0: trainings
+    end without one."""
+
+    price_per_kwh: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """What a kilowatt hour costs here; with it a report says what the energy of a training has cost. Default: it does
+    not say."""
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """The currency of `price_per_kwh`, as it is written behind the number."""
+
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
     """Time between two writes of runner.json."""
 
@@ -142,9 +156,29 @@ def load(home: Home) -> Settings:
     except SpecError as error:
         raise SettingsError(f"{home.settings}: {error.message}", error.hint) from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{home.settings}: {where}: {first['msg']}", "Correct or remove the field.") from None
+        problems = [_problem(each) for each in error.errors(include_url=False)[:MOST_PROBLEMS]]
+        hint = "Correct or remove " + ("it." if len(problems) == 1 else "them.")
+        raise SettingsError(f"{home.settings}: {' '.join(problems)}", hint) from None
+
+
+def _problem(error: ErrorDetails) -> str:
+    """One thing that is wrong in the file, in a sentence."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {error['msg']}." if where else f"{error['msg']}."
+    near = difflib.get_close_matches(where[:60], _names(Settings), n=1, cutoff=0.75)
+    return f"There is no setting {where[:60]!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+
+
+def _names(group: type[Group], above: str = "") -> list[str]:
+    """Every setting as it is written here: min_free_gb, retention.rejected_days ..."""
+    names = []
+    for name, field in group.model_fields.items():
+        names.append(above + name)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Group):
+                names += _names(kind, f"{above}{name}.")
+    return names
 
 
 def roots(settings: Settings, home: Home, started_in: Path) -> list[Path]:

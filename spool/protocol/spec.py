@@ -1,218 +1,48 @@
 """The job spec, version 1: each setting with its type, bounds, default and the text that forms and schema show.
 
-There are two kinds. The smallest specs are `{"schema": 1, "model": "gemma-3-270m", "dataset": "rows.jsonl"}`, which
-trains, and `{"schema": 1, "kind": "generate", "model": "gemma-3-270m", "prompts": ["Hello"]}`, which answers.
+There are four kinds. The smallest specs are
+    {"schema": 1, "model": "gemma-3-270m", "dataset": "rows.jsonl"}                           trains
+    {"schema": 1, "kind": "generate", "model": "gemma-3-270m", "prompts": ["Hello"]}          answers
+    {"schema": 1, "kind": "export", "job": "ID", "export": ["gguf:q4_k_m"]}                   makes files of a training
+    {"schema": 1, "kind": "evaluate", "job": "ID"}                                            compares it with its base
 Reading one from bytes, with every problem at once, is spool.protocol.parse's.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from spool.protocol.formats import FORMATS, Format
+from spool.protocol.training import Data, Eval, Group, Limits, Lora, Name, Prompt, Reference, Train
 
 SCHEMA_VERSION = 1
 
-Auto = Literal["auto"]
-Name = Annotated[str, Field(min_length=1, max_length=120)]
 Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
-Reference = Annotated[str, Field(min_length=1, max_length=1024)]
 Submitter = Annotated[str, Field(min_length=1, max_length=320)] | None
-Prompt = Annotated[str, Field(min_length=1, max_length=8192)]
-
-
-class Group(BaseModel):
-    """Closed and strict: an unknown field is an error, "3" is not 3, NaN is not a number."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, frozen=True
-    )
-
-
-class Lora(Group):
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
-    """Size of the adapter (LoRA rank). Higher learns more detail and takes more memory; 8 to 64 suits most data."""
-
-    alpha: Annotated[float, Field(gt=0, le=2048)] = 16
-    """Strength of the adapter: what it adds is scaled by alpha / rank. Equal to the rank, or twice it, is usual."""
-
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Share of adapter inputs that are zeroed while training. 0 is fastest; 0.05 can help on small data."""
-
-    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=64)] = "all-linear"
-    """Which layers get an adapter: "all-linear" (best quality), or names such as ["q_proj", "v_proj"]."""
-
-    rslora: bool = False
-    """Rank-stabilised LoRA (arXiv 2312.03732): scales by alpha / sqrt(rank). Worth it for ranks of 64 and more."""
-
-
-class Train(Group):
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
-    """How often the training rows are seen. More than 5 mostly learns the rows by heart."""
-
-    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Stop after this many steps, whatever `epochs` says."""
-
-    effective_batch: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Rows that each step learns from. It is batch_size times gradient_accumulation."""
-
-    batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
-    """Rows on the card at once. Larger is faster and needs more memory; the result is the same."""
-
-    gradient_accumulation: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
-    """How many batches make one step. Given together with batch_size, their product sets effective_batch."""
-
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = "auto"
-    """How large each step is. auto: 2e-4, and 5e-4 for models of fewer than one billion parameters."""
-
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    """How the learning rate falls over the run. cosine suits nearly everything."""
-
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """Share of the steps over which the learning rate rises from 0."""
-
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Pulls the adapter's weights towards 0 at each step, against overfitting."""
-
-    optimizer: Literal["auto", "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "adafactor"] = "auto"
-    """auto: 8-bit AdamW on a GPU, AdamW on a CPU."""
-
-    gradient_checkpointing: Auto | bool = "auto"
-    """Computes activations twice to save memory. auto: on (Unsloth's own) with a GPU, off on a CPU."""
-
-    packing: Literal["auto", False] = "auto"
-    """Joining short rows into full sequences is not built yet: auto means off."""
-
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
-    """Fixes the adapter's first weights, the order of the rows and dropout."""
-
-    logging_steps: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """One row of metrics each so many steps."""
-
-    save_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """A checkpoint each so many steps. auto: a tenth of the run, between 10 and 500 steps."""
-
-
-Droppable = Literal[
-    "duplicate",
-    "near_duplicate",
-    "conflicting_answers",
-    "over_long",
-    "extreme_length",
-    "secret",
-    "personal_data",
-    "refusal",
-    "boilerplate",
-    "lost_characters",
+Exports = Annotated[list[Format], Field(min_length=1, max_length=len(FORMATS))]
+Benchmark = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.()-]*$", max_length=120, examples=["arc_easy"])]
+_HUB_NAME = "[A-Za-z0-9_]([.-]?[A-Za-z0-9_])*"
+Repository = Annotated[
+    str, Field(pattern=f"^{_HUB_NAME}/{_HUB_NAME}$", max_length=193, examples=["my-team/support-gemma"])
 ]
 
-
-class Data(Group):
-    format: Literal[
-        "auto", "alpaca", "prompt_completion", "question_answer", "sharegpt", "messages", "text", "preference", "label"
-    ] = "auto"
-    """How a row is laid out. auto recognises it by its columns; `finetuner check FILE` shows what it found."""
-
-    mapping: Annotated[dict[Name, Name], Field(max_length=16)] = {}
-    """Which column plays which role, where the names are unusual: {"prompt": "Frage", "completion": "Antwort"}."""
-
-    encoding: Annotated[str, Field(min_length=1, max_length=40)] = "auto"
-    """How the file's bytes become letters: utf-8, windows-1252, utf-16, shift_jis ... auto finds it and says so."""
-
-    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] | None = "auto"
-    """What parts the cells of a CSV file: , ; | or any other character. auto finds it; null: it is no table."""
-
-    header: Auto | bool | None = "auto"
-    """Whether the first line of a CSV file names its columns. auto finds it; null: it is no table."""
-
-    drop: Annotated[list[Droppable], Field(max_length=12)] = []
-    """Rows with these findings are left out: for example ["duplicate", "secret"]. Otherwise they stay."""
-
-    max_length: Auto | Annotated[int, Field(ge=16, le=131_072)] = "auto"
-    """Longest row in tokens; what is longer is cut. auto: the longest row, at most 2048 and what the model can."""
-
-    train_on: Literal["auto", "responses", "all"] = "auto"
-    """Learn from the answers only, or from every token. auto: answers, and all of it for plain text."""
-
-    eval_fraction: Auto | Annotated[float, Field(ge=0, le=0.5)] = "auto"
-    """Share of rows kept away from training to measure eval loss. auto: 5 % (at most 200 rows), 0 below 100 rows.
-
-    Rows that ask the same stay on one side."""
+LAST = ("priority", "submission_id", "retry_of", "submitted_by")
+"""Fields of every kind that stand behind what the job does."""
 
 
-class Eval(Group):
-    dataset: Reference | None = None
-    """Rows to measure eval loss on, laid out like the training data. Default: a share of the training data."""
+class Envelope(Group):
+    """What a job of any kind may say of itself."""
 
-    every_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """Measure eval loss each so many steps. auto: a fifth of the run."""
-
-    sample_prompts: Auto | Annotated[list[Prompt], Field(max_length=8)] = "auto"
-    """Prompts that are answered at each evaluation, to watch the answers change; none of it is learned from. auto:
-    three rows kept for evaluation, and none on a CPU, where answering takes longer than it is worth. []: none."""
-
-
-class EarlyStopping(Group):
-    patience: Annotated[int, Field(ge=1, le=100)] = 3
-    """Stop after so many evaluations in a row without a better eval loss."""
-
-    min_delta: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """A better eval loss is one that is lower by more than this."""
-
-
-class Limits(Group):
-    max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = 72
-    """Stop training after so many hours, all attempts together, and keep what was learned. null: no limit."""
-
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """Stop when the eval loss no longer falls; the best checkpoint becomes the result. It takes rows kept for
-    evaluation, and does nothing without them. null: train to the end and keep the last step."""
-
-    on_nan: Literal["stop"] = "stop"
-    """A loss that is not a number ends the job as `diverged`; the last sound checkpoint is kept."""
-
-    divergence_factor: Annotated[float, Field(ge=1.5, le=1000)] | None = 3
-    """A loss that stays so many times above the best it had been ends the job as `diverged`. Both are smoothed over
-    50 logged steps, and a best below 1 counts as 1, so that noise does not trip it. null: off."""
-
-    stall_minutes: Annotated[float, Field(ge=3, le=10_080)] | None = 30
-    """A training that gives no sign of life for so long is ended, and tried again. null: off.
-
-    The first steps on a GPU compile kernels in silence, for a minute and a half on an H100."""
-
-    min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
-    """Free disk (in GB) below which a job does not start, and ends after one last checkpoint."""
-
-    max_problem_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The job is blocked when more than this share of the rows cannot be trained on."""
-
-    max_fraction: Annotated[dict[Name, Annotated[float, Field(ge=0, le=1)]], Field(max_length=32)] = {}
-    """The job is blocked when more than this share of the rows has a finding: {"duplicate": 0.2, "secret": 0}.
-
-    1 allows what would block by itself, such as {"one_label": 1}."""
-
-
-class JobSpec(Group):
-    """A training: what is learned from which rows."""
-
-    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: train", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     """Version of this format: 1."""
 
-    kind: Literal["train"] = "train"
-    """What to do: "train" (this, the default) or "generate". export and evaluate are not built yet."""
+    kind: str
 
     name: Name | None = None
-    """A name for people. Default: made from the model and the dataset."""
-
-    model: Reference
-    """The base: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
-
-    dataset: Reference
-    """The rows: a file, or an uploaded NAME or NAME@VERSION."""
-
-    precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
-    """Precision of the frozen base while training. auto: 16bit on a CPU and where it fits the card, else 4bit."""
+    """A name for people. Default: made from what the job names."""
 
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     """0 goes first, 9 last; within a priority, first come, first served."""
@@ -227,17 +57,48 @@ class JobSpec(Group):
     """Who asks for the job, as the web app knows from the sign-in. Believed only in drops of the accounts that
     web_accounts in settings.json names; else it is the account that owns the dropped file."""
 
-    export: Annotated[list[Literal["adapter", "merged"]], Field(min_length=1, max_length=2)] = ["adapter"]
-    """What to make at the end: "adapter" (always made) and "merged" (16-bit weights with the adapter merged in)."""
+    @property
+    def jobs(self) -> list[str]:
+        """The finished trainings whose adapters it needs, the one whose base counts first."""
+        return []
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in spec.json: what the job does first, who asked for it last."""
+        document = self.model_dump(by_alias=True)
+        last = {name: document.pop(name) for name in LAST}
+        return {**document, **last}
+
+
+class JobSpec(Envelope):
+    """A training: what is learned from which rows."""
+
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: train")
+
+    kind: Literal["train"] = "train"
+    """What to do: "train" (this, the default), "generate", "export" or "evaluate"."""
+
+    model: Reference
+    """The base: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
+
+    dataset: Reference
+    """The rows: a file, or an uploaded NAME or NAME@VERSION."""
+
+    precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
+    """Precision of the frozen base while training. auto: 16bit on a CPU and where it fits the card, else 4bit."""
+
+    export: Exports = Field(["adapter"])
+    """What to make at the end, each proven to answer like the adapter: "adapter" (always made), "merged", "gguf:q4_k_m"
+    and others. More can be made of a finished job at any time."""
+
+    report: bool = True
+    """Compare base and tuned model at the end, for four minutes at most, and write a page for people about it
+    (report.html). false: none; a job of kind "evaluate" makes one at any time."""
 
     lora: Lora = Lora()
     train: Train = Train()
     data: Data = Data()
     eval: Eval = Eval()
     limits: Limits = Limits()
-
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(by_alias=True)
 
 
 class Sampling(Group):
@@ -262,19 +123,13 @@ class Sampling(Group):
     """Fixes what is chosen where the temperature is above 0."""
 
 
-class GenerateSpec(Sampling):
+class GenerateSpec(Sampling, Envelope):
     """Answers of a trained model, of its base, or of both side by side."""
 
-    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: generate", populate_by_name=True)
-
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    """Version of this format: 1."""
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: generate")
 
     kind: Literal["generate"]
-    """What to do: "generate" (this) or "train", the default. export and evaluate are not built yet."""
-
-    name: Name | None = None
-    """A name for people. Default: made from the job or the model that answers."""
+    """What to do: "generate" (this), "train" (the default), "export" or "evaluate"."""
 
     job: Ulid | None = None
     """The finished training whose adapter answers, on the base it was trained on. Either this or `model`."""
@@ -282,7 +137,7 @@ class GenerateSpec(Sampling):
     model: Reference | None = None
     """A base that answers as it is: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
 
-    also: Annotated[list[Ulid], Field(max_length=4)] = []
+    also: Annotated[list[Ulid], Field(max_length=4)] = Field([])
     """Further finished trainings of the same base, whose adapters answer too."""
 
     base: bool = True
@@ -314,19 +169,6 @@ class GenerateSpec(Sampling):
     max_hours: Annotated[float, Field(gt=0, le=1000)] = 2
     """Stop after so many hours at work, and keep what was answered."""
 
-    priority: Annotated[int, Field(ge=0, le=9)] = 5
-    """0 goes first, 9 last; within a priority, first come, first served."""
-
-    submission_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Any text of yours. The same one dropped twice is one job, so a script may safely try again."""
-
-    retry_of: Ulid | None = None
-    """The job that this one repeats; `finetuner retry` sets it."""
-
-    submitted_by: Submitter = None
-    """Who asks for the job, as the web app knows from the sign-in. Believed only in drops of the accounts that
-    web_accounts in settings.json names; else it is the account that owns the dropped file."""
-
     @property
     def jobs(self) -> list[str]:
         """The trainings whose adapters answer."""
@@ -337,13 +179,100 @@ class GenerateSpec(Sampling):
         """Who answers, in this order: "base", or the job of an adapter."""
         return [*(["base"] if self.base else []), *self.jobs]
 
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(by_alias=True)
+
+class Push(Group):
+    """A model repository on the Hugging Face Hub, which holds what the last push put there."""
+
+    repo: Repository
+    """Its name: the organisation or the account, then the model's. It is made where there is none yet."""
+
+    private: bool = True
+    """Whether only its owners may see it. false: everybody may, if this push makes it."""
 
 
-Spec = JobSpec | GenerateSpec
-KINDS: dict[str, type[JobSpec] | type[GenerateSpec]] = {"train": JobSpec, "generate": GenerateSpec}
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
+class ExportSpec(Envelope):
+    """Files of a trained model for other programs, each proven to answer like its adapter."""
+
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: export")
+
+    kind: Literal["export"]
+    """What to do: "export" (this), "train" (the default), "generate" or "evaluate"."""
+
+    job: Ulid | None = None
+    """The finished training whose adapter is exported; what is made lies beside it. Either this or `adapter`."""
+
+    adapter: Reference | None = None
+    """The folder of a LoRA adapter in PEFT's layout, whose adapter_config.json names the base."""
+
+    export: Exports = Field(["merged"])
+    """What to make: "merged", "gguf:q4_k_m" and others. What is there already is not made again."""
+
+    push: Push | None = None
+    """Where on the Hugging Face Hub to put what `export` names: one format alone, or any GGUFs together."""
+
+    model: ClassVar[None] = None
+    dataset: ClassVar[None] = None
+
+    @property
+    def jobs(self) -> list[str]:
+        return [self.job] if self.job else []
+
+
+class EvaluateSpec(Envelope):
+    """How a trained model answers, beside its base: a report for people, and numbers to compare models by."""
+
+    model_config = ConfigDict(title="Gemma Fine-Tuner job spec: evaluate")
+
+    kind: Literal["evaluate"]
+    """What to do: "evaluate" (this), "train" (the default), "generate" or "export"."""
+
+    job: Ulid | None = None
+    """The finished training whose adapter is asked. Either this or `adapter`."""
+
+    adapter: Reference | None = None
+    """The folder of a LoRA adapter in PEFT's layout, whose adapter_config.json names the base. Takes a `dataset`."""
+
+    dataset: Reference | None = None
+    """Rows to ask, with the answers to expect: a file, or an uploaded NAME or NAME@VERSION. Default: those that the
+    training kept for evaluation."""
+
+    data: Data | None = None
+    """How the rows of `dataset` are read. Default: as the training read its own."""
+
+    rows: Annotated[int, Field(ge=1, le=2000)] = 120
+    """How many rows are asked, at most; always the same ones of the same data, so that models can be compared."""
+
+    general: bool = True
+    """Whether 40 general questions are asked too, to see what was forgotten."""
+
+    benchmarks: Annotated[list[Benchmark], Field(max_length=8)] = Field([])
+    """Tasks or groups of lm-evaluation-harness that both models are asked too, such as "arc_easy" or "gsm8k", or of
+    the server's own (docs/report.md). Needs the extra that `make benchmarks` installs."""
+
+    benchmark_rows: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """How many examples of each task are asked, at most: its first ones."""
+
+    benchmark_chat: bool = False
+    """Whether benchmarks are asked as conversations, by the model's chat template. false: as plain text, as most
+    published numbers were measured."""
+
+    max_minutes: Annotated[float, Field(ge=0.1, le=1440)] = 10
+    """What cannot be asked in so long is left out, and the report says so."""
+
+    model: ClassVar[None] = None
+
+    @property
+    def jobs(self) -> list[str]:
+        return [self.job] if self.job else []
+
+
+Spec = JobSpec | GenerateSpec | ExportSpec | EvaluateSpec
+KINDS: dict[str, type[Spec]] = {
+    "train": JobSpec,
+    "generate": GenerateSpec,
+    "export": ExportSpec,
+    "evaluate": EvaluateSpec,
+}
 
 
 def load(document: Mapping[str, Any]) -> Spec:
@@ -356,46 +285,3 @@ def load(document: Mapping[str, Any]) -> Spec:
     if kind is None:
         raise ValueError(f"no kind of job is called {document.get('kind')!r}")
     return kind.model_validate(document)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a job spec, as committed in docs/job-spec.schema.json."""
-    definitions: dict[str, Any] = {}
-    for name, kind in KINDS.items():
-        schema = kind.model_json_schema(by_alias=True)
-        definitions |= schema.pop("$defs", {})
-        definitions[name] = schema
-    return {
-        "$schema": DRAFT,
-        "title": "Gemma Fine-Tuner job spec",
-        "type": "object",
-        "properties": {"kind": {"enum": list(KINDS), "default": "train", "description": "What to do."}},
-        "if": {"properties": {"kind": {"const": "generate"}}, "required": ["kind"]},
-        "then": {"$ref": "#/$defs/generate"},
-        "else": {"$ref": "#/$defs/train"},
-        "$defs": definitions,
-    }
-
-
-def train_schema() -> dict[str, Any]:
-    """The schema of the kind `train` alone, whose fields a form offers."""
-    return {"$schema": DRAFT, **JobSpec.model_json_schema(by_alias=True)}
-
-
-def batches(train: Train, largest: int = 8) -> tuple[int, int]:
-    """(batch_size, gradient_accumulation) whose product is the effective batch; `largest` bounds an auto batch_size.
-
-    Raises:
-        ValueError: batch_size or gradient_accumulation alone does not divide effective_batch.
-    """
-    size, accumulation, effective = train.batch_size, train.gradient_accumulation, train.effective_batch
-    if isinstance(size, int) and isinstance(accumulation, int):
-        return size, accumulation
-    if size == "auto" and accumulation == "auto":
-        fitting = max(d for d in range(1, min(largest, effective) + 1) if effective % d == 0)
-        return fitting, effective // fitting
-    given = accumulation if size == "auto" else size
-    assert isinstance(given, int)
-    if effective % given:
-        raise ValueError(f"{given} does not divide the effective batch of {effective}")
-    return (effective // given, given) if size == "auto" else (given, effective // given)

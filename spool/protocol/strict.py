@@ -18,6 +18,7 @@ MAX_TEXT = 8192
 
 _HALF_CHARACTER = re.compile(r"\\u[dD][89abAB-F]")
 _LARGE_NUMBER = re.compile(r"(?<!\d)\d{100}|[eE]\+?\d{3}")
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _SPACE = re.compile(r"[\s,:]*")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
@@ -75,9 +76,12 @@ def _loaded(text: str) -> Any:
             repeated.extend(name for name, count in Counter(name for name, _ in items).items() if count > 1)
         return fields
 
+    def constant(word: str) -> None:
+        raise _no_number(text, word)
+
     hooks: dict[str, Any] = {"parse_float": _float, "parse_int": _int} if _LARGE_NUMBER.search(text) else {}
     try:
-        document = json.loads(text, object_pairs_hook=pairs, parse_constant=_constant, **hooks)
+        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, **hooks)
         if _HALF_CHARACTER.search(text):
             json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -89,12 +93,17 @@ def _loaded(text: str) -> Any:
         raise SpecError([Problem("bad_number", str(error))]) from None
     if repeated:
         shown = ", ".join(repr(shortened(name)) for name in repeated[:10])
-        raise SpecError([Problem("duplicate_key", f"the field {shown} stands there more than once.", "Keep one.")])
+        many = "the fields {} stand" if len(repeated) > 1 else "the field {} stands"
+        message = f"{many.format(shown)} there more than once."
+        raise SpecError([Problem("duplicate_key", message, "Keep one of each.")])
     return document
 
 
-def _constant(word: str) -> None:
-    raise ValueError(f"{word} is not a JSON number.")
+def _no_number(text: str, word: str) -> SpecError:
+    """NaN and its like, with their place: outside of the texts."""
+    line, column = _place(text, _TEXT.sub(lambda match: "_" * len(match[0]), text).find(word))
+    hint = "Write a number, or leave the field out."
+    return SpecError([Problem("bad_number", f"{word} is not a JSON number.", hint, "", line, column)])
 
 
 def _float(word: str) -> float:
@@ -138,7 +147,7 @@ def shortened(text: str, limit: int = 60) -> str:
 def decode(data: bytes) -> str:
     """UTF-8 text; other encodings are named in the error. A UTF-8 byte order mark is passed over."""
     if not data.strip():
-        raise SpecError([Problem("empty", "the file is empty.")])
+        raise SpecError([Problem("empty", "the file is empty.", "Copy it once more.")])
     half_empty = b"\0" in data and any(not half.strip(b"\0") for half in (data[::2], data[1::2]))
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (half_empty and data.strip(b"\0")):
         raise SpecError([Problem("not_utf8", "the file is saved as UTF-16.", "Save it as UTF-8.")])
@@ -206,10 +215,37 @@ def _syntax_problem(error: json.JSONDecodeError, text: str) -> Problem:
     cut = cut or re.fullmatch(r"-|\.|[eE][-+]?", rest) is not None
     if cut or (error.msg.startswith("Invalid \\") and len(rest) < 7):
         return _ends_early(error.lineno, error.colno)
-    hint = "Check the commas, quotes and brackets there."
-    return Problem("bad_json", f"{error.msg}.", hint, "", error.lineno, error.colno)
+    message, hint, at = _slip(error, text, rest)
+    line, column = _place(text, at)
+    return Problem("bad_json", message, hint, "", line, column)
+
+
+def _slip(error: json.JSONDecodeError, text: str, rest: str) -> tuple[str, str, int]:
+    """What people write where JSON wants something else: (message, hint, where in the text)."""
+    before = text[: error.pos].rstrip()
+    python = re.match(r"(None|True|False)\b", rest)
+    if rest.startswith(("//", "/*", "#")):
+        return "a comment stands here; JSON has none.", "Leave it out.", error.pos
+    if rest[0] in "}]" and before.endswith(","):
+        return f"a comma stands before the closing {rest[0]}.", "Leave that comma out.", len(before) - 1
+    if rest[0] in "'\u2018\u2019\u201c\u201d\u201e":
+        message = f"a text begins with {rest[0]}; JSON knows straight double quotes only."
+        return message, 'Write "...".', error.pos
+    if python:
+        word = {"None": "null", "True": "true", "False": "false"}[python[0]]
+        return f"{python[0]} is Python, not JSON.", f"Write {word}.", error.pos
+    if error.msg.startswith("Extra data"):
+        return "the first JSON value ends before this, and more follows.", "Drop one file for each job.", error.pos
+    if not before:
+        return "this is not JSON.", 'A job spec is a JSON object: {"schema": 1, ...}', error.pos
+    return f"{error.msg}.", "Check the commas, quotes and brackets there.", error.pos
+
+
+def _place(text: str, index: int) -> tuple[int, int]:
+    """(line, column), both from 1."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 def _ends_early(line: int, column: int) -> Problem:
-    message = f"JSON ends early at line {line}, column {column}."
-    return Problem("bad_json", message, "It looks like an unfinished copy.", "", line, column)
+    hint = "It looks like an unfinished copy: copy it once more."
+    return Problem("bad_json", "JSON ends early.", hint, "", line, column)

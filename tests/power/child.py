@@ -60,7 +60,7 @@ def save(run: Run, step: int) -> None:
 
 
 def export(run: Run, name: str) -> str:
-    """As runner/export.py does it (tests/power/stories.py looks at the real one)."""
+    """As runner/exports/make.py does it (tests/power/stories.py looks at the real one)."""
     target, temporary = run.exports / "adapter", run.exports / ".adapter.tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     (temporary / "adapter.safetensors").write_bytes(name.encode() * 100)

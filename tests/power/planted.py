@@ -102,6 +102,9 @@ PLANTS: dict[str, tuple[str, Callable[[], None]]] = {
     "files are written in place": ("life", _written_in_place),
     "the manifest comes before the weights": ("checkpoints", _manifest_first),
     "rotation comes before the manifest": ("checkpoints", _rotated_first),
+    "the export's files are not synced": ("exports", _unsynced(lambda path: path.name == "model.safetensors")),
+    "the certificate is not synced": ("exports", _unsynced(lambda path: path.name.startswith(".certificate.json"))),
+    "the export's name is not synced": ("exports", _unsynced(lambda path: path.name == "exports")),
     "the dataset's record is not synced": ("datasets", _unsynced(lambda path: path.name.startswith(".dataset.json"))),
     "the dataset's name is not synced": ("datasets", _unsynced(lambda path: path.parent.name == "datasets")),
 }

@@ -4,7 +4,6 @@ Run as: python -m tests.power.stories STORY HOME        (tests/power/__main__.py
 """
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,10 @@ from runner import checkpoint
 from spool.data import prepared
 from spool.data.judging.arrow_rows import TokenRow
 from spool.data.keeping import forget, keep
-from spool.protocol import durable
+from spool.protocol import durable, manifest
 from spool.protocol.errors import DataError, FinetunerError
 from spool.protocol.home import Home
+from spool.protocol.manifest import NoManifest
 from tests.power.child import SPEC_HASH
 from tests.power.life import mark
 
@@ -107,8 +107,10 @@ def look_at_checkpoints(home: Home, marks: list[str]) -> list[str]:
 
 
 def exports(home: Home) -> None:
-    """What a job's children leave: prepared rows, then the adapter by the real exporter, then result.json."""
-    from runner import export
+    """What a job's children leave: prepared rows, the adapter, an export by the real workshop, then result.json."""
+    from runner.exports import adapter, card, companions, make
+    from runner.exports.sources import Source
+    from runner.job import Attempt, StopRequest
 
     run = home.run("job")
     durable.make_dirs([run.root])
@@ -119,13 +121,36 @@ def exports(home: Home) -> None:
     prepared.save(_prepared(run.data, {"train.arrow": facts}, tokens))
     mark("prepared")
 
-    def make(folder: Path) -> None:
-        for name in ("adapter_model.safetensors", "README.md"):
+    def fill(folder: Path, *names: str) -> None:
+        for name in names:
             (folder / name).write_bytes(name.encode() * 300)
 
-    lineage = {"base": "m", "dataset": "d", "steps": 1}
-    for _ in range(2):  # the first time by an attempt that died before its last word
-        export._export(run.exports / "adapter", make, "adapter", lineage, pulse=lambda: None)
+    class Model:
+        def save_pretrained(self, folder: str, safe_serialization: bool) -> None:
+            fill(Path(folder), "adapter_model.safetensors", "adapter_config.json")
+
+    class Workshop(make.Workshop):
+        """Its tools write little: what is looked at is when and where."""
+
+        def _fill(self, name: str, folder: Path) -> None:
+            fill(folder, "model.safetensors", "README.md")
+
+        def prove(self, name: str, folder: Path) -> dict[str, Any]:
+            sha256 = manifest.hashed(folder / manifest.NAME)
+            return {"v": 1, "verdict": "ready", "checks": [], "manifest_sha256": sha256}
+
+        def lineage(self) -> dict[str, Any]:
+            return dict(lineage)
+
+    companions.tokenizer = lambda folder, base, encoder: fill(folder, "tokenizer.json")
+    card.write = lambda folder, *rest: fill(folder, "README.md")
+    lineage = {"name": "n", "dataset": "d", "steps": 1}
+    adapter.save(run.exports, Model(), home.root, None, lineage, lambda: None)
+    source = Source(None, None, run.exports, lineage)
+    half = run.exports / ".merged.tmp"
+    durable.make_dirs([half])
+    fill(half, "model.safetensors")  # by an attempt that died before its last word
+    Workshop(source, Attempt(home, "job", 2, StopRequest(home, "job"))).make("merged")
     durable.write_json(run.result, {"v": 1, "attempt": 2, "outcome": "finished", "result": {}})
     mark("finished")
 
@@ -142,15 +167,18 @@ def look_at_exports(home: Home, marks: list[str]) -> list[str]:
         wrong.append("the prepared rows are gone or not whole")
     if run.result.exists() and not isinstance(durable.read_json(run.result), dict):
         wrong.append("result.json is not whole")
-    target = run.exports / "adapter"
-    if run.result.exists():
+    for name in ("adapter", "merged") if run.result.exists() else ():
         try:
-            manifest = durable.read_json(target / "manifest.json")
-            for name, facts in manifest["files"].items():
-                if hashlib.sha256((target / name).read_bytes()).hexdigest() != facts["sha256"]:
-                    wrong.append(f"exports/adapter/{name} is damaged")
-        except (OSError, ValueError, TypeError) as error:
-            wrong.append(f"a result is there and the export is not whole: {error!r}")
+            found = manifest.verify(run.exports / name)
+        except NoManifest as error:
+            wrong.append(f"a result is there and exports/{name} is not whole: {error}")
+        else:
+            wrong += [f"exports/{name}/{fault}" for fault in found.faults]
+            if name == "merged" and found.verdict != "ready":
+                wrong.append("a result is there and what its certificate said is not")
+    hidden = {path.name for path in run.exports.glob("*") if not path.name.startswith(".")}
+    if not hidden <= {"adapter", "merged"}:
+        wrong.append(f"what can be seen of the exports is {hidden}")
     if "mark finished" in marks and not run.result.exists():
         wrong.append("the result is gone")
     return wrong

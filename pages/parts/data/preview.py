@@ -48,7 +48,9 @@ def columns(names: list[str], mapping: dict[str, str]) -> str:
     """The columns, and which role each plays where its name does not say so."""
     said = t("data.preview.columns", names=", ".join(names))
     roles = [
-        t("data.preview.column_as", column=column, role=role) for role, column in mapping.items() if role != column
+        t("data.preview.column_as", column=column, role=words.role(role))
+        for role, column in mapping.items()
+        if role != column
     ]
     return said + (f" · {t('data.preview.roles', roles=', '.join(roles))}" if roles else "")
 

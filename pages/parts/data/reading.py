@@ -9,8 +9,11 @@ import orjson
 
 from pages.parts import words
 from pages.parts.texts import t
+from spool.data.keeping import said
+from spool.data.keeping.keep import Stored
 from spool.data.reading.read import Dialect
 from spool.data.reading.roles import FORMATS
+from spool.protocol.home import Home
 from spool.protocol.resolve import HUB_DATASET
 
 AUTO = "auto"
@@ -84,9 +87,17 @@ def from_query(text: str | None) -> dict[str, Any]:
         document = orjson.loads(text or "{}")
     except ValueError:
         return {}
-    if not isinstance(document, dict):
-        return {}
-    return {pointer: document[pointer] for pointer in POINTERS if _fits(pointer, document.get(pointer))}
+    return fitting(document) if isinstance(document, dict) else {}
+
+
+def fitting(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of values by JSON pointer those that say how a file is read, and say it rightly."""
+    return {pointer: values[pointer] for pointer in POINTERS if _fits(pointer, values.get(pointer))}
+
+
+def said_before(home: Home, stored: Stored) -> dict[str, Any]:
+    """What somebody has said of a dataset's columns and bytes, on any day and in any browser, by JSON pointer."""
+    return fitting({f"/data/{name}": value for name, value in said.of(home, stored).items()})
 
 
 def _fits(pointer: str, value: Any) -> bool:
@@ -117,9 +128,9 @@ def roles(format: str, recognised: str | None) -> tuple[str, ...]:
     return FORMATS[name].roles if name in FORMATS else ("prompt", "completion", "system")
 
 
-def half_mapped(said: Reading, read_as: str | None) -> str:
+def half_mapped(told: Reading, read_as: str | None) -> str:
     """What to say where roles were given that the format a file is read as has no use for; empty where all count."""
-    unused = sorted(set(said.mapping) - set(FORMATS[read_as].roles)) if read_as in FORMATS else []
+    unused = sorted(set(told.mapping) - set(FORMATS[read_as].roles)) if read_as in FORMATS else []
     if not unused:
         return ""
     named = t("data.read.half_join").join(f"“{words.role(role)}”" for role in unused)

@@ -7,12 +7,17 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+from spool.protocol import formats
+
 ALLOWED = re.compile(
     r"adapter_model\.safetensors|adapter_config\.json"
     r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json"
     r"|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
-    r"|chat_template\.jinja|generation_config\.json|README\.md|manifest\.json|NOTICE|GEMMA_TERMS\.html"
+    r"|[A-Za-z0-9][A-Za-z0-9_-]{0,119}\.gguf|Modelfile|model\.onnx(\.data)?|genai_config\.json"
+    r"|chat_template\.jinja|generation_config\.json|README\.md|manifest\.json|certificate\.json|NOTICE"
+    r"|GEMMA_TERMS\.html"
 )
+WEIGHTS = (".safetensors", ".gguf", ".data")
 LARGEST_BYTES = 1_000_000_000
 """Streamlit keeps a download in the web process's memory: what is larger is fetched from the server by its path."""
 KEPT_BYTES = 256_000_000
@@ -42,7 +47,7 @@ def zipped(folder: Path, inside: str) -> io.BytesIO:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in files(folder):
-            packed = zipfile.ZIP_STORED if path.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
+            packed = zipfile.ZIP_STORED if path.suffix in WEIGHTS else zipfile.ZIP_DEFLATED
             archive.write(path, f"{inside}/{path.name}", packed)
     target.seek(0)
     return target
@@ -70,5 +75,4 @@ def packed(folder: Path, inside: str) -> bytes:
 
 def file_name(job_name: str, job_id: str, kind: str) -> str:
     """A name that every file system takes: `support-tickets-7Q2M-adapter.zip`."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", job_name).strip("-").lower()[:60] or "model"
-    return f"{plain}-{job_id[-4:]}-{kind}.zip"
+    return f"{formats.plain_name(job_name)}-{job_id[-4:]}-{formats.folder(kind)}.zip"

@@ -7,14 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pages.parts.models import bundle
-from spool.protocol import durable, removed
+from pages.parts.models import bundle, proof
+from pages.parts.models.proof import Certificate
+from spool.protocol import durable, formats, removed
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 from spool.protocol.notes import Note
 from spool.protocol.removed import Removed
 
-KINDS = ("adapter", "merged")
+KINDS = {formats.folder(name): name for name in formats.FORMATS}
+"""The folders of exports, in the order in which they are shown."""
+
 TERMS = ("NOTICE", "GEMMA_TERMS.html")
 NEWEST, BEST, LARGEST, NAME = ORDERS = ("newest", "best", "largest", "name")
 
@@ -32,11 +35,18 @@ class Base:
 
 @dataclass(frozen=True)
 class Export:
-    """One export of a finished job: `kind` is its folder's name, adapter or merged."""
+    """One export of a finished job: `kind` is what specs call its format."""
 
     kind: str
     folder: Path
     size_bytes: int
+    proof: Certificate | None = None
+
+    @property
+    def state(self) -> str:
+        if self.proof is None:
+            return proof.ORIGINAL if self.kind == "adapter" else proof.UNPROVEN
+        return proof.READY if self.proof.passed else proof.SUSPECT
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,13 @@ def bases(home: Home) -> list[Base]:
 
 
 def exports(home: Home, job: Job) -> list[Export]:
-    """What of a finished job can be taken away, the adapter first."""
-    folders = [(kind, home.run(job.id).exports / kind) for kind in KINDS]
-    sizes = [(kind, folder, size(folder)) for kind, folder in folders]
-    return [Export(kind, folder, size_bytes) for kind, folder, size_bytes in sizes if size_bytes]
+    """What of a finished job can be taken away, the adapter first, what is suspect last."""
+    folder = home.run(job.id).exports
+    found = []
+    for name, kind in KINDS.items():
+        if size_bytes := size(folder / name):
+            found.append(Export(kind, folder / name, size_bytes, proof.read(folder / name)))
+    return sorted(found, key=lambda each: each.state == proof.SUSPECT)
 
 
 def size(folder: Path) -> int:
@@ -112,7 +125,7 @@ def _exported(folder: str) -> int:
 
 @lru_cache(maxsize=16_384)
 def _all_sizes(folder: str, changed_ns: int) -> int:
-    return sum(size(Path(folder, kind)) for kind in KINDS)
+    return sum(size(Path(folder, name)) for name in os.listdir(folder) if name in KINDS)
 
 
 def search(found: Iterable[Model], words: str, tags: Iterable[str] = ()) -> list[Model]:

@@ -117,19 +117,23 @@ def _into(home: Home, stored: Stored, made: Correction) -> Saved:
                 return Saved(stored, "known")
             place = record
     row: dict[str, Any] = _row(stored.format or "", roles, made)
-    if place is not None:
-        row = {**place.value, **row}
-    return Saved(_added(home, stored, row, place), "added" if place is None else "replaced")
+    return Saved(put(home, stored, [(row, place)]), "added" if place is None else "replaced")
 
 
-def _added(home: Home, stored: Stored, row: dict[str, Any], place: Record | None) -> Stored:
-    if place is not None:
-        where = {"line": place.line, "byte": place.byte, "file": place.file}
-        row = {**{name: value for name, value in where.items() if value not in (None, "")}, "code": "", "row": row}
+def put(home: Home, stored: Stored, rows: Sequence[tuple[dict[str, Any], Record | None]]) -> Stored:
+    """A new version with these rows: each in the place of the one that it comes with, whose other columns stay."""
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "corrections.jsonl"
-        path.write_bytes(dump(row) + b"\n")
+        path.write_bytes(b"".join(dump(_placed(row, place)) + b"\n" for row, place in rows))
         return recipe.add_rows(home, stored.reference, path)
+
+
+def _placed(row: dict[str, Any], place: Record | None) -> dict[str, Any]:
+    if place is None:
+        return row
+    where = {"line": place.line, "byte": place.byte, "file": place.file}
+    kept = {name: value for name, value in where.items() if value not in (None, "")}
+    return {**kept, "code": "", "row": {**place.value, **row}}
 
 
 def _row(format: str, roles: dict[str, str], made: Correction) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _waits(job: Job, around: Around) -> Standing:
     if running is not None and running.id != job.id:
         name = md(running.name, 60)
         until = _time(around.until, around)
-        key = "chat" if running.kind == "generate" else "training"
+        key = {"generate": "chat", "export": "export", "evaluate": "evaluate"}.get(running.kind, "training")
         says = t(f"playground.state.behind_{key}", name=name)
         if key == "training" and until:
             says = t("playground.state.behind_until", name=name, time=until)

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import json as arrow_json
 
-from spool.protocol.metrics import Row
+from spool.protocol import metrics
 
 FIELDS = (
     "t", "step", "attempt", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s",
@@ -69,17 +68,7 @@ def _by_arrow(data: bytes) -> Block | None:
 
 
 def _by_line(data: bytes) -> Block:
-    rows: list[Row] = []
-    broken = 0
-    for line in data.split(b"\n"):
-        try:
-            row = orjson.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            broken += bool(line.strip())
+    rows, broken = metrics.parse(data)
     bad = [
         (at, str(name), str(word))
         for at, row in enumerate(rows)

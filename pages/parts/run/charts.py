@@ -28,6 +28,9 @@ SECONDS = (
 ZOOM_ON = "wheel![event.ctrlKey || event.metaKey]"
 """A bare wheel scrolls the page; a pinch on a touch pad arrives as a wheel with Ctrl."""
 
+CANVAS = {"embedOptions": {"renderer": "canvas"}}
+"""As SVG each of thousands of points would be a node of the page."""
+
 HEIGHT, STRIP_HEIGHT = 340, 46
 AXIS_PX = 40
 """Room for the labels of every vertical axis, so that the loss and the small charts stand above each other."""
@@ -75,7 +78,7 @@ def _loss(axis: str, total_steps: int | None, log: bool, language: str) -> dict[
             .encode(x=x, y=alt.Y(f"{field}:Q", title=None, scale=y, axis=_quiet(log)), color=_color(legend))
         )
 
-    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True, aria=False)
+    dots = line("eval_loss", "evaluation").mark_point(filled=True, size=42, opacity=1, clip=True)
     zoom = alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom=ZOOM_ON)
     drawn = alt.layer(
         *_marks(x, legend),
@@ -117,6 +120,7 @@ def _spec(chart: alt.LayerChart) -> dict[str, Any]:
     made = chart.properties(height=HEIGHT).to_dict()
     for layer in made["layer"]:
         layer.pop("data", None)
+    made["usermeta"] = CANVAS
     return {name: value for name, value in made.items() if name not in ("$schema", "config", "data", "datasets")}
 
 
@@ -146,6 +150,7 @@ def _strip(fields: tuple[str, ...], axis: str, total_steps: int | None, language
         "params": [{"name": "strip_hover", "select": hover, "views": [f"ruler_{name}" for name in fields]}],
         "vconcat": [_panel(name, axis, total_steps, tips, name == fields[-1]) for name in fields],
         "spacing": 8,
+        "usermeta": CANVAS,
     }
 
 
@@ -193,14 +198,14 @@ def _marks(x: alt.X, legend: alt.Legend) -> list[alt.Chart]:
         drawn = alt.Chart(name=name).transform_filter(f"datum.mark >= 0 && ({which})").transform_calculate(word=words)
         return drawn.transform_calculate(series=f"{alerts} ? 'alert' : datum.mark == 2 ? 'evaluation' : 'quiet'")
 
-    rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True, aria=False)
+    rules = marked("mark_rules", "datum.mark > 0").mark_rule(strokeDash=[4, 4], strokeWidth=1.25, clip=True)
     words_at = {"align": "left", "baseline": "top", "dx": 5, "dy": 2, "fontSize": 11, "clip": True}
     names = marked("mark_words", "datum.mark > 0 && !datum.side").mark_text(**words_at)
     before = marked("mark_words_before", "datum.mark > 0 && datum.side").mark_text(
         **(words_at | {"align": "right", "dx": -5})
     )
     points = marked("mark_checkpoints", "datum.mark == 0").mark_point(
-        aria=False, shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
+        shape="triangle-up", filled=True, size=44, opacity=0.9, yOffset=-5
     )
     return [
         rules.encode(x=x, color=_color(legend), tooltip=tips),
@@ -237,7 +242,7 @@ def _quiet(log: bool = False) -> alt.Axis:
 
 def _ruler(x: alt.X, tips: list[alt.Tooltip]) -> alt.Chart:
     """A thin line at the place nearest to the pointer, which carries the tooltip."""
-    drawn = alt.Chart(name="ruler").transform_filter("!(datum.mark >= 0)")
+    drawn = alt.Chart(name="ruler").transform_filter("datum.tip")
     for field in TOLD:
         told = f"isValid(datum.{field}) ? format(datum.{field}, '.4f') : '–'"
         drawn = drawn.transform_calculate(**{f"said_{field}": told})

@@ -7,13 +7,17 @@ import pandas as pd
 from tsdownsample import MinMaxLTTBDownsampler
 
 from pages.parts.run.bulk import Numbers
-from pages.parts.run.columns import Columns, Rows
+from pages.parts.run.columns import Columns, Flags, Rows
+from spool.protocol import energy
 
-MAX_POINTS = 1600
-"""Of the loss: with its trend about 30 kB a refresh, and more than a wide screen has pixels for."""
+MAX_POINTS = 1000
+"""Of the loss: as many as a wide screen has pixels for."""
+
+TIPS = 300
+"""Places along the axis that tell their numbers under the pointer: each is a shape that the browser keeps."""
 
 MAX_EVALUATIONS = 300
-STRIP_POINTS = 240
+STRIP_POINTS = 160
 SPARK_POINTS = 48
 AXES = ("step", "time", "epoch", "tokens")
 RANGES = {"all": 1.0, "half": 0.5, "tenth": 0.1}
@@ -26,9 +30,6 @@ SMOOTHED_FROM = 20
 
 SIDE = 0.85
 """Beyond this share of the axis a word would run out of the chart."""
-
-LONGEST_GAP_S = 120.0
-"""Between two rows; what is more is no training but a stop, an evaluation or a night."""
 
 
 def window(share: float, rows: int, step: float | None, total_steps: float | None) -> float:
@@ -94,17 +95,11 @@ def trained_s(columns: Columns, every: bool = False) -> Numbers:
 
 
 def energy_wh(columns: Columns) -> float | None:
-    """What the card has used, from its power over time; None without a reading. Steps done again have cost theirs too.
-
-    Trapezia between rows of one attempt; over gaps longer than LONGEST_GAP_S nothing is counted, as nothing is known.
-    """
+    """What the card has used, from its power over time; None without a reading. Steps done again cost theirs too."""
     rows = columns.rows("gpu_power_w", every=True)
     if not rows.size:
         return None
-    t, watts, attempt = (columns.at(name, rows) for name in ("t", "gpu_power_w", "attempt"))
-    took = np.diff(t)
-    counts = (np.diff(attempt) == 0) & (took > 0) & (took <= LONGEST_GAP_S)
-    return float(np.sum(np.where(counts, took * (watts[1:] + watts[:-1]) / 2, 0.0)) / 3600)
+    return energy.used_wh(*(columns.at(name, rows) for name in ("t", "gpu_power_w", "attempt")))
 
 
 def spark(values: Sequence[float] | Numbers, points: int = SPARK_POINTS) -> list[float]:
@@ -135,10 +130,11 @@ def loss_table(
     marks: Sequence[tuple[int, int, int]] = (),
     points: int = MAX_POINTS,
 ) -> pd.DataFrame:
-    """x, step, loss, trend, eval_loss, mark, which, side: what the loss chart draws, by x.
+    """x, step, loss, trend, eval_loss, mark, which, side, tip: what the loss chart draws, by x.
 
     It is one table, because a chart of one table keeps its view while the rows change. `mark` is what a row marks, -1
-    for nothing, and `side` 1 where its word stands before it; an evaluation stands in the row of its step.
+    for nothing, `side` 1 where its word stands before it, and `tip` true where the row tells its numbers; an evaluation
+    stands in the row of its step.
 
     Args:
         shown: one of RANGES: the last part of the run.
@@ -176,9 +172,18 @@ def loss_table(
         "mark": (np.r_[np.full(kept.size + alone.size, -1), [each[0] for each in noted]], "i1"),
         "which": (np.r_[np.zeros(kept.size + alone.size), [each[2] for each in noted]], "i2"),
         "side": (np.r_[np.zeros(kept.size + alone.size), late], "i1"),
+        "tip": (np.r_[_tips(x[kept]) | np.isfinite(evals), np.ones(alone.size), np.zeros(len(noted))], "?"),
     }
     order = np.argsort(made["x"][0], kind="stable")
     return pd.DataFrame({name: values[order].astype(kind) for name, (values, kind) in made.items()})
+
+
+def _tips(x: Numbers) -> Flags:
+    """The first of each of TIPS equal parts of an ascending axis; all where there are no more."""
+    if x.size <= TIPS or x[-1] <= x[0]:
+        return np.ones(x.size, "?")
+    part = ((x - x[0]) * (TIPS / (x[-1] - x[0]))).astype(np.intp)
+    return np.append(True, np.diff(part) != 0)
 
 
 def _places(marks: Sequence[tuple[int, int, int]], step: Numbers, x: Numbers) -> Numbers:

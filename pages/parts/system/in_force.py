@@ -11,7 +11,7 @@ from spool.protocol import settings
 from spool.protocol.errors import SettingsError
 from spool.protocol.home import Home
 from spool.protocol.settings import Settings, Window
-from spool.protocol.spec import Group
+from spool.protocol.training import Group
 
 
 @dataclass(frozen=True)

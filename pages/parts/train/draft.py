@@ -1,7 +1,7 @@
 """From what stands in the form to a small job spec, from a spec back to the form, and what is wrong in words."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import orjson
 
 from pages.parts import words
 from pages.parts.texts import t
-from spool.protocol import durable, resolve, settings
+from spool.protocol import durable, formats, resolve, settings
 from spool.protocol.dropbox import dropped_spec
 from spool.protocol.errors import FinetunerError, Problem, SpecError
 from spool.protocol.home import Home
@@ -38,13 +38,14 @@ def spec_of(
     model: str | None,
     dataset: str | None,
     values: Mapping[str, Any],
-    merged: bool = False,
+    further: Sequence[str] = (),
     beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The smallest spec that says this.
 
     Args:
         values: what differs from the default, by JSON pointer.
+        further: formats to make beside the adapter.
         beside: what no input can hold (of an imported spec), by JSON pointer; it goes in as it is.
     """
     spec: dict[str, Any] = {"schema": SCHEMA_VERSION}
@@ -57,11 +58,23 @@ def spec_of(
     for pointer, value in values.items():
         if pointer != "/name":
             _put(spec, pointer, value)
-    if merged:
-        spec["export"] = ["adapter", "merged"]
+    if further:
+        spec["export"] = exports(further)
     for pointer, value in (beside or {}).items():
         _put(spec, pointer, value)
     return spec
+
+
+def exports(further: Sequence[str]) -> list[str]:
+    """A spec's `export`: the adapter, which is always made, and further formats in their order."""
+    return ["adapter", *(kind for kind in formats.FORMATS if kind in further and kind != "adapter")]
+
+
+def further(exported: Any) -> list[str] | None:
+    """The formats beside the adapter of a spec's `export`; None where the form cannot show it."""
+    if not isinstance(exported, list) or not all(each in formats.FORMATS for each in exported):
+        return None
+    return exports(exported)[1:]
 
 
 def _put(spec: dict[str, Any], pointer: str, value: Any) -> None:

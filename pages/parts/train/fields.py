@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pages.parts import words
-from spool.protocol.spec import train_schema
+from spool.protocol.schema import train_schema
 
 ESSENTIAL = (
     "/name",

@@ -1,7 +1,7 @@
 """What is known of the data that a job names: rows, tokens and findings, as the Data page has them. No streamlit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,9 @@ def look(home: Home, started_in: Path, dataset: str | None, model: str | None, v
         how = _how(values)
         seen = inspect.look(home, path, model_folder=_tokenizer(home, model), **how, patience_s=0)
         as_found = how["format"] == AUTO and not how["mapping"]
-        return of(seen, _noted(home, dataset) if seen.report is None and as_found else None)
+        found = of(seen, _noted(home, dataset) if seen.report is None and as_found else None)
+        stored = path.is_relative_to(home.datasets)  # under a name that nobody but the server knows
+        return replace(found, problem=found.problem.replace(path.name, dataset)) if stored else found
     except (FinetunerError, OSError):
         return Figures("unknown")  # judging the draft says why
 

@@ -33,12 +33,28 @@ def chosen(name: str, options: Sequence[str], usual: str) -> str:
 def went(name: str, usual: str, names: Mapping[str, str] | None = None) -> None:
     """For a widget's on_change: writes the choice into the address, and nothing where it is the usual one.
 
+    A browser that loads a page anew can report that nothing is chosen before it draws the widget: that is no choice.
+
     Args:
         names: what the widget calls each option -> its name, where these differ.
     """
-    shown = str(st.session_state[key(name)])
-    chosen = names.get(shown, usual) if names else shown
+    shown = st.session_state[key(name)]
+    if shown is None:
+        return
+    chosen = names.get(str(shown), usual) if names else str(shown)
     if chosen == usual:
         st.query_params.pop(name, None)
     else:
         st.query_params[name] = chosen
+
+
+def keep_several(name: str, options: Sequence[str]) -> None:
+    """The choices that the address names, put into the widget that is drawn next."""
+    asked = [each for each in options if each in st.query_params.get_all(name)]
+    if sorted(st.session_state.get(key(name)) or []) != sorted(asked):
+        st.session_state[key(name)] = asked
+
+
+def went_several(name: str) -> None:
+    """For the on_change of a widget with several choices: writes them into the address."""
+    st.query_params[name] = list(st.session_state[key(name)])

@@ -31,6 +31,7 @@ COMPARE = "pages/watch/compare.py"
 MODELS = "pages/keep/models.py"
 PLAYGROUND = "pages/keep/playground.py"
 SYSTEM = "pages/care/system.py"
+VOTE = "pages/keep/vote.py"
 
 SECTIONS = {
     "": {HOME: ("home", "home")},
@@ -45,7 +46,8 @@ SECTIONS = {
 }
 """The navigation: section -> page -> its name and icon."""
 
-PAGES = [(path, name) for pages in SECTIONS.values() for path, (name, _) in pages.items()]
+PAGES = [(path, name) for pages in SECTIONS.values() for path, (name, _) in pages.items()] + [(VOTE, "vote")]
+"""Every page with its name; those that are not in the navigation are reached from what they are about."""
 
 EXAMPLE = "examples/support_tickets.jsonl"
 
@@ -185,12 +187,15 @@ def fault_notice() -> None:
         st.error(f"**{md(runner.problem, 600)}**  \n{t('runner.doctor')}", icon=":material/error:")
 
 
-def _answers(job_id: str) -> bool:
-    """Whether the job that has the card answers questions and trains nothing."""
+BUSY = {"generate": "answering", "export": "exporting", "evaluate": "evaluating"}
+
+
+def _busy(job_id: str) -> str:
+    """What the job that is at work does."""
     try:
-        return job(job_id).kind == "generate"
+        return BUSY.get(job(job_id).kind, "training")
     except FinetunerError:
-        return False
+        return "training"
 
 
 @st.fragment(run_every="10s")
@@ -201,10 +206,7 @@ def _runner_dot() -> None:
     elif runner.halted:
         look, says = ":red[:material/error:]", t("runner.dot.halted")
     elif runner.busy_with:
-        look, says = (
-            ":blue[:material/play_circle:]",
-            t("runner.dot.answering" if _answers(runner.busy_with) else "runner.dot.training"),
-        )
+        look, says = ":blue[:material/play_circle:]", t(f"runner.dot.{_busy(runner.busy_with)}")
     elif runner.queue in ("held", "draining"):
         look, says = ":orange[:material/pause_circle:]", t("runner.dot.held")
     elif runner.queue == "closed":
@@ -228,27 +230,20 @@ def _navigation() -> None:
 
 def _languages() -> None:
     """The choice of a language: it goes along to every page, and into the address where the browser's is another."""
-    own = texts.closest(st.context.locale)
+    own, now = texts.closest(st.context.locale), language()
 
-    def spoken(chosen: str) -> None:
+    def speak(chosen: str) -> None:
         st.session_state[SPOKEN] = chosen
         if chosen != own:
             st.query_params[LANGUAGE] = chosen
         else:
             st.query_params.pop(LANGUAGE, None)
 
-    spoken(language())
-    st.session_state[LANGUAGE] = language()
-    st.selectbox(
-        t("frame.language"),
-        list(texts.LANGUAGES),
-        format_func=texts.LANGUAGES.__getitem__,
-        key=LANGUAGE,
-        on_change=lambda: spoken(st.session_state[LANGUAGE]),
-        label_visibility="collapsed",
-        icon=":material/language:",
-        width=150,
-    )
+    speak(now)
+    with st.popover(texts.LANGUAGES[now], icon=":material/language:", type="tertiary", help=t("frame.language")):
+        for name, said in texts.LANGUAGES.items():
+            if name != now:
+                st.button(said, key=f"speak-{name}", on_click=speak, args=(name,), type="tertiary")
 
 
 def sidebar() -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages.parts import alive, quantities, words
 from pages.parts.escape import md, one_line
+from pages.parts.models import making, told
 from pages.parts.queue.board import in_order_of_giving
 from pages.parts.texts import t
 from pages.parts.ui import frame
@@ -66,12 +67,15 @@ def short_name(job: Job) -> str:
 
 
 def about(job: Job) -> str:
-    """Model, data and who, as Markdown for a caption."""
-    parts = [job.model, job.dataset, t("jobs.by", who=job.submitted_by) if job.submitted_by else None]
+    """What kind of job where it trains nothing, model, data and who, as Markdown for a caption."""
+    kind = None if job.kind == "train" else words.kind(job.kind)
+    parts = [kind, job.model, job.dataset, t("jobs.by", who=job.submitted_by) if job.submitted_by else None]
     return " · ".join(md(part, 60) for part in parts if part)
 
 
 def fraction(job: Job) -> float | None:
+    if job.kind == "export":
+        return making.share(making.rows(frame.home(), job))
     step, total = job.progress.get("step"), job.progress.get("total_steps")
     return min(1.0, max(0.0, step / total)) if step and total else None
 
@@ -79,7 +83,7 @@ def fraction(job: Job) -> float | None:
 def progress_text(job: Job) -> str:
     """`Step 72 of 120 · 2 min left`, or what the job does before and after its steps. Markdown."""
     step, total, eta = (job.progress.get(name) for name in ("step", "total_steps", "eta_s"))
-    phase = md(words.sentence(job.phase or t("jobs.starting")), 80)
+    phase = md(words.phase(job.phase) if job.phase else t("jobs.starting"), 80)
     if not step:
         return phase
     at = quantities.count(step)
@@ -93,6 +97,15 @@ def why(job: Job) -> str:
     """Why it failed, in one line; the name of a stored file (data.csv), which nobody gave it, is left out."""
     said = re.sub(r"^data\.[a-z.]+: ", "", (job.error or {}).get("message") or "")
     return words.sentence(one_line(said, 300))
+
+
+def made(job: Job) -> str:
+    """`2 proven, 1 suspect`: what came of a job that makes exports, or a report; empty of other jobs."""
+    if job.kind == "evaluate":
+        return told.says(job)
+    found = (job.result or {}).get("exports") if job.kind == "export" else None
+    states = [str(each.get("state")) for each in found.values()] if isinstance(found, dict) else []
+    return words.counted(states)
 
 
 def asked(order: Order) -> str:

@@ -164,6 +164,24 @@ class Encoder:
         ids = self.tokenizer.encode(self.generation_text(messages), add_special_tokens=False).ids
         return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
+    def text_ids(self, text: str) -> list[int]:
+        """Plain text as tokens, to be gone on with."""
+        return [self.bos_id, *self._plain_ids(text)]
+
+    def question(self, ids: Sequence[int], labels: Sequence[int]) -> tuple[int, list[dict[str, Any]] | None] | None:
+        """(where the last answer of a tokenised row begins, the messages before it); of plain text a third at most is
+        told, and there are no messages. None where nothing is before it, or nothing after."""
+        conversation = self.conversation(ids)
+        if conversation is None:
+            cut = min(32, max(2, len(ids) // 3))
+        else:
+            cut = len(labels)
+            while cut > 1 and labels[cut - 1] != NOT_TRAINED:
+                cut -= 1
+            if cut == 1:  # trained on all of it
+                cut = len(self.generation_ids(conversation[0]))
+        return (cut, conversation[0] if conversation else None) if 1 <= cut < len(ids) else None
+
     def conversation(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], str] | None:
         """The messages up to the last answer of a tokenised row, and that answer; None for what is no conversation.
 

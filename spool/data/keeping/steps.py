@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from spool.data.reading.read import AS_FOUND, Dialect
 from spool.protocol.errors import DataError
-from spool.protocol.spec import Group, Name
+from spool.protocol.training import Group, Name
 
 Masked = Literal["secret", "email", "card", "phone", "iban"]
 Line = Annotated[int, Field(ge=1)]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from spool.protocol.spec import Group
+from spool.protocol.training import Group
 
 
 class Limits(Group):

@@ -74,8 +74,14 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "desirable": DESIRABLE,
     },
     "question_answer": {
-        "question": ("question", "q", "questions"),
-        "answer": ("answer", "answers", "a", "response", "reply", "completion", "output", "best_answer"),
+        "question": (
+            *("question", "q", "questions", "frage", "kundenfrage", "customer_question", "anfrage", "kundenanfrage"),
+            *("fragen", "customer_request", "frage_des_kunden", "kundennachricht", "nachricht"),
+        ),
+        "answer": (
+            *("answer", "answers", "a", "response", "reply", "completion", "output", "best_answer", "antwort"),
+            *("antworten", "unsere_antwort", "antwort_an_kunden", "our_answer", "our_reply", "agent_reply"),
+        ),
         "context": ("context", "passage"),
         "system": SYSTEM,
         "history": HISTORY,

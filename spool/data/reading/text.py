@@ -129,7 +129,7 @@ def _utf8_or_legacy(stream: BinaryIO, head: bytes) -> Encoding:
 
 def _legacy(sample: bytes) -> Encoding:
     """Windows-1252, unless so many letters lie beyond ASCII that the text is in another script."""
-    hint = "Say data.encoding (on the page: Read it differently) if letters look wrong."
+    hint = "If letters look wrong, name the encoding (“Read it differently” on the page, data.encoding in a job)."
     letters = sum(byte > 127 for byte in sample) / max(1, sum(byte > 64 for byte in sample))
     if letters > FOREIGN_SHARE:
         from charset_normalizer import from_bytes

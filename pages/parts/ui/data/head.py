@@ -15,6 +15,7 @@ from pages.parts.ui import frame
 from pages.parts.ui.data import dataset
 from pages.parts.ui.data.dataset import Chosen
 from spool.data.inspect import Inspection
+from spool.data.keeping import said
 from spool.data.keeping.keep import Stored
 from spool.data.reading.roles import FORMATS
 from spool.protocol.home import Home
@@ -28,7 +29,7 @@ LOOKS = {
 MODEL = "data-model"
 
 
-def title(chosen: Chosen, versions: list[Stored]) -> None:
+def title(chosen: Chosen, versions: list[Stored], readable: bool) -> None:
     """Name, version, base model and the way to Train, in one row that wraps on a phone."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
         st.subheader(md(chosen.title, 80), anchor=False, width="content")
@@ -36,7 +37,8 @@ def title(chosen: Chosen, versions: list[Stored]) -> None:
             if len(versions) > 1 and chosen.stored:
                 _version(chosen.stored, versions)
             _model(chosen)
-            if st.button(t("data.head.train"), key="data-train", type="primary", icon=":material/model_training:"):
+            look = "primary" if readable else "secondary"
+            if st.button(t("data.head.train"), key="data-train", type=look, icon=":material/model_training:"):
                 dataset.train(chosen)
 
 
@@ -97,13 +99,23 @@ def _read_as(chosen: Chosen) -> list[str]:
 
 def verdict(chosen: Chosen, seen: Inspection) -> None:
     """May one train on it? One sentence with its colour, or why the file cannot be judged."""
-    if seen.error:
+    if seen.error and _unclear(chosen):
+        names = md(", ".join(_columns(chosen, seen)[:20]), 400)
+        st.warning(f"**{t('data.head.unclear', names=names)}**  \n{t('data.head.say_columns')}", icon=":material/help:")
+    elif seen.error:
         hint = t("data.head.say_columns") if _columns(chosen, seen) else seen.error.get("hint") or ""
         frame.show_error(chosen.named(seen.error["message"]), hint)
     elif seen.report:
         found = findings.verdict(seen.report, seen.complete)
         draw, icon = LOOKS[found.color]
         draw(f"{md(chosen.named(found.says), 600)}" + (f"  \n{md(found.hint, 400)}" if found.hint else ""), icon=icon)
+
+
+def _unclear(chosen: Chosen) -> bool:
+    """Whether all that is missing is a word on its columns: then that is asked, and no fault is named."""
+    told = chosen.reading
+    named = bool(chosen.stored and chosen.stored.format is None and (chosen.stored.report or {}).get("columns"))
+    return named and (told.encoding, told.delimiter, told.header) == (AUTO, AUTO, AUTO)
 
 
 @st.fragment(run_every="1s")
@@ -169,7 +181,7 @@ def _meaning(chosen: Chosen, plain: Inspection) -> None:
         st.selectbox(
             t("data.read.format"),
             [AUTO, *FORMATS],
-            format_func=lambda name: _auto(plain) if name == AUTO else words.format_name(name),
+            format_func=lambda name: _auto(chosen, plain) if name == AUTO else words.format_name(name),
             key=f"format/{chosen.key}",
             persist_state="session",
         )
@@ -212,15 +224,14 @@ def _said(chosen: Chosen, plain: Inspection) -> None:
     half = reading.half_mapped(chosen.reading, (chosen.look_as_far_as_possible()[0].report or {}).get("format"))
     if half:
         st.markdown(f":orange[:material/warning: {md(half, 300)}]")
-    values = chosen.reading.values()
-    if values:
-        told = ", ".join(f"{pointer[1:].replace('/', '.')} = {value}" for pointer, value in values.items())
-        st.caption(t("data.read.job", values=md(told, 400)))
+    if chosen.reading.values():
+        st.caption(t("data.read.job"))
 
 
 def stated(chosen: Chosen) -> reading.Reading:
     """What the widgets of `differently` say, read before they are drawn."""
     key = chosen.key
+    _recall(chosen)
     format = STATE.get(f"format/{key}") or AUTO
     file = reading.Reading(
         encoding=STATE.get(f"encoding/{key}") or AUTO,
@@ -232,7 +243,40 @@ def stated(chosen: Chosen) -> reading.Reading:
     offered = reading.roles(format, (found.report or {}).get("format"))
     picked = {role: STATE.get(f"role/{role}/{key}") for role in offered}
     mapping = reading.differing(picked, recognised_roles)
-    return replace(file, format=format, mapping=mapping, max_length=STATE.get(f"max-length/{key}"))
+    told = replace(file, format=format, mapping=mapping, max_length=STATE.get(f"max-length/{key}"))
+    if found.report is not None or found.error is not None:
+        _note(chosen, told)
+    return told
+
+
+def _recall(chosen: Chosen) -> None:
+    """Puts into the widgets what was said of this version on another day, unless this session has said something."""
+    if chosen.stored is None or f"said/{chosen.key}" in STATE:
+        return
+    ending = f"/{chosen.key}"
+    if any(str(key).startswith(dataset.CARRIED) and str(key).endswith(ending) for key in STATE):
+        STATE[f"said{ending}"] = None
+        return
+    told = reading.said_before(chosen.home, chosen.stored)
+    STATE[f"said{ending}"] = told
+    for pointer, value in told.items():
+        name = pointer.rpartition("/")[2]
+        named = {f"role/{role}": column for role, column in value.items()} if name == "mapping" else {name: value}
+        for each, stands in named.items():
+            STATE[each + ending] = stands
+
+
+def _note(chosen: Chosen, told: reading.Reading) -> None:
+    """Notes what the widgets say beside the dataset, so that it holds tomorrow and on Train too."""
+    values = replace(told, max_length=None).values()
+    if chosen.stored is None or values == STATE.get(f"said/{chosen.key}"):
+        return
+    try:
+        said.note(chosen.stored, {pointer.rpartition("/")[2]: value for pointer, value in values.items()})
+    except OSError as error:
+        st.caption(f":orange[:material/warning: {t('data.read.not_noted', why=md(error.strerror or str(error), 200))}]")
+    else:
+        STATE[f"said/{chosen.key}"] = values
 
 
 def _plain(chosen: Chosen) -> Inspection:
@@ -241,10 +285,12 @@ def _plain(chosen: Chosen) -> Inspection:
     return replace(chosen, reading=file).look_as_far_as_possible()[0]
 
 
-def _auto(plain: Inspection) -> str:
-    if plain.report is None:
+def _auto(chosen: Chosen, plain: Inspection) -> str:
+    """What the format is taken for: by itself, or by the columns that were named."""
+    report = plain.report or chosen.look_as_far_as_possible()[0].report
+    if report is None:
         return t("data.read.unrecognised")
-    return t("data.read.recognised", format=words.format_name(plain.report["format"]))
+    return t("data.read.recognised", format=words.format_name(report["format"]))
 
 
 def _columns(chosen: Chosen, plain: Inspection) -> list[str]:

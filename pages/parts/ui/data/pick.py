@@ -31,9 +31,12 @@ def upload(home: Home) -> None:
     )
     for message, hint in STATE.get("upload-errors", []) if not files else []:
         frame.show_error(message, hint)
+    for says in STATE.get("upload-known", []) if not files else []:
+        st.info(md(says, 400), icon=":material/content_copy:")
     if not files:
         return
     errors = []
+    STATE["upload-known"] = []
     for number, file in enumerate(files, 1):
         says = t("data.upload.keeping", name=md(file.name, 80))
         if len(files) > 1:
@@ -67,12 +70,17 @@ def hub() -> None:
 
 def _kept(home: Home, file: Any) -> tuple[str, str] | None:
     """Stores one upload and shows it next; gives what was wrong with it in words."""
+    name = keep.clean_name(file.name)
+    before = [each.version for each in keep.versions(home, name)]
     try:
-        stored = keep.add(home, keep.clean_name(file.name), file.name, file)
+        stored = keep.add(home, name, file.name, file)
     except FinetunerError as error:
         return error.message, error.hint
     except OSError as error:
         return t("data.upload.failed", name=file.name, problem=error.strerror), t("data.upload.disk")
+    if stored.version in before:
+        how = "same" if stored.version == before[0] else "newest_again"
+        STATE["upload-known"].append(t(f"data.upload.{how}", name=file.name))
     st.query_params["dataset"] = stored.name
     return None
 
@@ -114,7 +122,7 @@ def _caption(stored: Stored | None) -> str:
     if stored is None:
         return t("data.pick.example_says")
     ago = quantities.ago(stored.added_at, frame.now())
-    return t("data.pick.rows", rows=quantities.count(stored.rows), ago=ago)
+    return t("data.pick.rows", count=stored.rows, rows=quantities.count(stored.rows), ago=ago)
 
 
 def version(home: Home, name: str, newest: Stored) -> Stored:

@@ -24,6 +24,7 @@ from spool.data.reading.table import Problem, Record
 
 STATE = st.session_state
 KEPT = "keep_usable"
+CHANGED_AT_ONCE = {"personal_data", "secret", "duplicate", "near_duplicate"}
 SAID = 5
 """Of so many picked findings the words are shown in full, as a table cuts them."""
 MOST_AT_ONCE = 11
@@ -56,6 +57,8 @@ def show(chosen: Chosen, report: dict[str, Any]) -> None:
         _correct(chosen, report, picked)
     else:
         st.caption(f":material/edit: {t('data.finding.choose')}")
+        if CHANGED_AT_ONCE & counted.keys():
+            st.caption(f":material/auto_fix_high: {t('data.finding.change')}")
 
 
 def table_columns() -> dict[str, Any]:

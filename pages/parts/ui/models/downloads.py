@@ -6,9 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import quantities
+from pages.parts import quantities, words
 from pages.parts.escape import md
-from pages.parts.models import bundle, shelf
+from pages.parts.models import bundle, proof, shelf
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
 from spool.protocol import removed
@@ -16,31 +16,41 @@ from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 
 
-def offer(job: Job, export: shelf.Export, primary: bool = False) -> None:
-    """The button, or how to fetch it from the server. The browser shows that the zip is being made."""
-    kind, size = kind_name(export.kind), quantities.size(export.size_bytes)
+def offer(job: Job, export: shelf.Export, primary: bool = False, named: bool = False) -> None:
+    """The button, or how to fetch it from the server. The browser shows that the zip is being made.
+
+    Args:
+        named: the button says that it is the adapter, as nothing beside it does.
+    """
+    kind, size = words.export(export.kind), quantities.size(export.size_bytes)
     if export.size_bytes > bundle.LARGEST_BYTES:
-        st.caption(t("models.download.large", kind=kind, size=size))
-        st.code(
-            f"rsync -avP {getpass.getuser()}@{socket.gethostname()}:{export.folder}/ ./{export.kind}/", language=None
-        )
+        with st.popover(t("models.download.fetch", size=size), icon=":material/terminal:"):
+            st.caption(t("models.download.large", kind=kind, size=size))
+            target = f"{getpass.getuser()}@{socket.gethostname()}:{export.folder}/"
+            st.code(f"rsync -avP {target} ./{export.folder.name}/", language=None)
         return
     name = bundle.file_name(jobs.short_name(job), job.id, export.kind)
+    said = t("models.download.adapter" if named else "models.download.button", size=size)
     st.download_button(
-        t("models.download.button", kind=kind, size=size),
+        t("models.download.anyway", size=size) if export.state == proof.SUSPECT else said,
         partial(bundle.packed, export.folder, name.removesuffix(".zip")),
         file_name=name,
         mime="application/zip",
         icon=":material/download:",
-        type="primary" if primary else "secondary",
+        type="primary" if primary else "tertiary" if export.state == proof.SUSPECT else "secondary",
         on_click="ignore",
         key=f"download-{export.kind}-{job.id}",
     )
 
 
-def kind_name(kind: str) -> str:
-    """What an export is called: adapter, merged ..."""
-    return t(f"models.kind.{kind}")
+def which_one(job: Job) -> None:
+    """Which of them one needs, by what one wants to do."""
+    with st.expander(t("models.use.title"), icon=":material/help:"):
+        st.markdown(t("models.use.here"))
+        st.markdown(t("models.use.laptop", export=words.export("gguf:q4_k_m")))
+        st.markdown(t("models.use.server", export=words.export("merged"), small=words.export("gptq")))
+        st.markdown(t("models.use.adapter", base=md(job.model or quantities.DASH, 80)))
+        st.markdown(t("models.use.proven"))
 
 
 def gone(home: Home, job: Job) -> str:

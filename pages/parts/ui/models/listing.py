@@ -13,6 +13,7 @@ from pages.parts.models import lineage, shelf
 from pages.parts.models.shelf import Model
 from pages.parts.texts import t, table
 from pages.parts.ui import choices, frame, jobs
+from pages.parts.ui.models import asking
 from spool.protocol.jobs import Job
 
 STATE = st.session_state
@@ -122,6 +123,7 @@ def _chosen(picked: Sequence[Model]) -> None:
         if len(ids) <= MOST_RUNS:
             icon = ":material/stacked_line_chart:"
             frame.link(frame.COMPARE, t("models.list.compare", count=len(ids)), icon=icon, jobs=",".join(ids))
+        asking.button(frame.home(), [each.job for each in picked], "models-evaluate")
         if 0 < len(usable) <= 4:
             address = {"with": ",".join(usable)}
             frame.link(frame.PLAYGROUND, t("models.do.try"), icon=":material/forum:", **address)

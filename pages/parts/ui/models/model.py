@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 import streamlit as st
 
 from pages.parts import quantities, words
 from pages.parts.compare import dossier
 from pages.parts.compare.dossier import Dossier
-from pages.parts.escape import md, one_line
+from pages.parts.escape import md
 from pages.parts.models import shelf
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
 from pages.parts.ui.compare import chart
-from pages.parts.ui.models import care, downloads
-from spool.protocol import durable
+from pages.parts.ui.models import asking, care, downloads, exports, making, pushing, report
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job
 
@@ -27,21 +25,22 @@ PACKAGES = ("unsloth", "torch", "transformers", "peft", "trl")
 
 def show(home: Home, found: Dossier, everything: Mapping[str, Job]) -> None:
     """The whole page of one model."""
-    exports = shelf.exports(home, found.job)
+    there = shelf.exports(home, found.job)
     with st.container(horizontal=True):
         back()
-    _head(found, usable=bool(exports))
-    care.standing(home, found, bool(exports))
-    _figures(found, sum(export.size_bytes for export in exports))
+    _head(home, found, usable=bool(there))
+    care.standing(home, found, bool(there))
+    report.show(home, found.job)
+    _figures(found, sum(export.size_bytes for export in there))
     left, right = st.columns([3, 2], gap="medium")
     with left.container(border=True, height="stretch", gap="small"):
         st.markdown(f"**{t('models.lineage.head')}**")
         _lineage(home, found, everything)
     with right.container(border=True, height="stretch", gap="small"):
         care.note(home, found)
-    if exports:
-        _files(found.job, exports)
-    care.dependents(home, found, list(everything.values()), bool(exports))
+    if there:
+        _files(home, found.job, there, everything)
+    care.dependents(home, found, list(everything.values()), bool(there))
 
 
 def back() -> None:
@@ -51,7 +50,7 @@ def back() -> None:
     st.button(t("models.back"), icon=":material/arrow_back:", type="tertiary", on_click=leave)
 
 
-def _head(found: Dossier, usable: bool) -> None:
+def _head(home: Home, found: Dossier, usable: bool) -> None:
     job = found.job
     tags = " ".join(f":gray-badge[{md(tag, 40)}]" for tag in found.note.tags)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -63,13 +62,15 @@ def _head(found: Dossier, usable: bool) -> None:
                 st.caption(" · ".join(part for part in (who, when) if part), width="content")
                 if tags:
                     st.markdown(tags, width="content")
-        with st.container(horizontal=True, width="content", gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", width="content", gap="xsmall"):
             if usable:
                 address = {"with": job.id}
                 frame.link(frame.PLAYGROUND, t("models.do.try"), icon=":material/forum:", **address)
             address = {"from": job.id}
             frame.link(frame.TRAIN, t("models.do.again"), icon=":material/model_training:", **address)
             frame.link(frame.COMPARE, t("models.do.compare"), icon=":material/stacked_line_chart:", jobs=job.id)
+            if usable:
+                asking.button(home, [job], "model-evaluate")
             frame.link(frame.MONITOR, t("models.do.watch"), icon=":material/monitoring:", job=job.id)
 
 
@@ -124,12 +125,13 @@ def _data(found: Dossier) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
         _word("data")
         reference = f"{name}@{version}" if version else str(name or "")
-        if name and "/" not in str(name) and ":" not in str(name):
-            frame.link(frame.DATA, md(reference, 80), dataset=reference)
-        else:
-            st.markdown(f"**{md(reference or quantities.DASH, 100)}**", width="content")
-        if counts:
-            st.markdown(f":gray[{', '.join(counts)}]")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            if name and "/" not in str(name) and ":" not in str(name):
+                frame.link(frame.DATA, md(reference, 80), dataset=reference)
+            else:
+                st.markdown(f"**{md(reference or quantities.DASH, 100)}**", width="content")
+            if counts:
+                st.markdown(f":gray[{', '.join(counts)}]", width="content")
 
 
 def _line(name: str, says: str) -> None:
@@ -143,43 +145,12 @@ def _word(name: str) -> None:
         st.markdown(f":gray[{t(f'models.lineage.{name}')}]")
 
 
-def _files(job: Job, exports: Sequence[shelf.Export]) -> None:
+def _files(home: Home, job: Job, found: Sequence[shelf.Export], everything: Mapping[str, Job]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(t("models.files.head"), anchor=False, width="content")
-        with st.container(horizontal=True, width="content", gap="small"):
-            for export in exports:
-                downloads.offer(job, export, primary=export.kind == "adapter")
-    with st.expander(t("models.files.all"), icon=":material/folder_open:"):
-        rows = [
-            (downloads.kind_name(export.kind), name, size, sha256)
-            for export in exports
-            for name, size, sha256 in manifest(export)
-        ]
-        config = st.column_config
-        st.dataframe(
-            pd.DataFrame(rows, columns=["kind", "file", "size", "sha256"]),
-            hide_index=True,
-            alt=t("models.files.head"),
-            column_config={
-                "kind": config.TextColumn(t("models.files.kind"), width=100),
-                "file": config.TextColumn(t("models.files.file"), width=240),
-                "size": config.TextColumn(t("models.list.size"), width=90),
-                "sha256": config.TextColumn(t("models.files.hash"), width="large"),
-            },
-        )
-        st.caption(t("models.files.verify"))
-        st.code(f"sha256sum {exports[0].folder}/*", language=None)
-
-
-def manifest(export: shelf.Export) -> list[tuple[str, str, str]]:
-    """(file, size, SHA-256) of an export as its manifest says; nothing where that is missing or damaged."""
-    try:
-        document = durable.read_json(export.folder / "manifest.json")
-    except (ValueError, OSError):
-        return []
-    files = document.get("files") if isinstance(document, dict) else None
-    return [
-        (one_line(name, 120), quantities.size(dossier.finite(facts.get("bytes"))), one_line(facts.get("sha256"), 64))
-        for name, facts in (files.items() if isinstance(files, dict) else ())
-        if isinstance(facts, dict)
-    ]
+        pushing.button(home, job, found, everything)
+    making.under_way(home, job, everything)
+    with st.container(gap="xsmall"):
+        exports.show(job, found)
+    making.more(home, job, found, everything)
+    downloads.which_one(job)

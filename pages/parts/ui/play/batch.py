@@ -210,6 +210,8 @@ def _head(batch: Batch, rows: list[Row], names: dict[str, str]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
             if rows:
                 _downloads(batch, rows, names)
+            if batch.job.ended and len(names) == 2 and rows:
+                frame.link(frame.VOTE, t("playground.batch.vote"), icon=":material/how_to_vote:", job=batch.job.id)
             frame.link(frame.MONITOR, t("playground.batch.to_job"), icon=":material/monitoring:", job=batch.job.id)
 
 

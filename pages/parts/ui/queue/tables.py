@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import quantities
+from pages.parts import quantities, words
 from pages.parts.escape import one_line
 from pages.parts.queue import expected
 from pages.parts.queue.board import Board
@@ -142,7 +142,7 @@ def ended_table(picked: Picked, listed: Sequence[Job], view: View, opens: Callab
         "ended": pd.to_datetime(ends, format="ISO8601", utc=True, errors="coerce"),
         "took": [quantities.between(job.started_at, job.ended_at) for job in listed],
         "loss": pd.Series(losses, dtype="float"),
-        "note": [jobs.why(job) or _note(job, view) for job in listed],
+        "note": [jobs.why(job) or jobs.made(job) or _note(job, view) for job in listed],
         "what": [_what(job) for job in listed],
         "who": [one_line(job.submitted_by or "", 40) for job in listed],
         "do": [[t("queue.open")] for job in listed],
@@ -210,7 +210,8 @@ def _states(names: Sequence[str]) -> Any:
 
 
 def _what(job: Job) -> str:
-    return " · ".join(one_line(part, 60) for part in (job.model, job.dataset) if part)
+    kind = None if job.kind == "train" else words.kind(job.kind)
+    return " · ".join(one_line(part, 60) for part in (kind, job.model, job.dataset) if part)
 
 
 def _note(job: Job, view: View) -> str:

@@ -1,5 +1,6 @@
 """What a run has written, a tab each: answers, log with search, events, attempts, data, spec. Only the open is read."""
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def _log(path: Path) -> None:
         st.caption(t("monitor.log.no_hit") if found else t("monitor.log.none"))
         return
     with st.container(height=340, autoscroll=not asked, border=False):
-        st.code(text, language=None, wrap_lines=True)
+        # st.code brings a highlighter along that takes longer than all of the page's charts
+        look = 'tabindex="0" style="white-space: pre-wrap; font-size: 0.84rem"'  # reached, and so scrolled, by keyboard
+        st.html(f"<pre {look}>{html.escape(text)}</pre>")
 
 
 def _events(run: Run) -> None:

@@ -42,6 +42,8 @@ def _what_to_try(home: Home, job: Job, made: cures.Suggestion) -> None:
         label = t("monitor.failure.retry_changed" if made.changes else "monitor.failure.retry")
         if st.button(label, type="primary", icon=":material/replay:", key=f"retry-{job.id}"):
             _submit(home, job, made)
+        if job.kind != "train":
+            return  # the form is for trainings
         query = {"retry": job.id, "data": str(made.spec.get("dataset") or "")}
         frame.link(frame.TRAIN, t("monitor.failure.change_more"), icon=":material/tune:", **query)
 

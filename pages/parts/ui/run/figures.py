@@ -31,7 +31,7 @@ MOST_ATTEMPTS = 50
 def show(home: Home, job: Job, look: Look) -> None:
     """Everything that comes from metrics.jsonl."""
     columns = look.columns
-    figures(job, columns)
+    figures(job, look)
     if columns.has("loss") or columns.nonfinite:
         _loss(home, job, look)
     _strip(job, columns)
@@ -52,8 +52,9 @@ def attempt_documents(home: Home, job: Job) -> list[dict[str, Any]]:
     return found
 
 
-def figures(job: Job, columns: Columns) -> None:
+def figures(job: Job, look: Look) -> None:
     """The key figures, those that this machine can measure, each with its course over the run."""
+    columns = look.columns
     strip = _strip_table(columns, "step", "all")
     total, step = columns.latest("total_steps"), columns.latest("step")
     shown: list[tuple[str, str, Sequence[float], str]] = []
@@ -81,8 +82,8 @@ def figures(job: Job, columns: Columns) -> None:
         measured("memory", "host_mem_bytes", quantities.size)
     if job.state == "running":
         measured("power", "gpu_power_w", lambda value: f"{quantities.count(value)} W")
-    energy = columns.remember(("energy",), lambda: series.energy_wh(columns))
-    add("energy", energy, quantities.energy)
+    if not look.sample:  # it is a sum over all rows
+        add("energy", columns.remember(("energy",), lambda: series.energy_wh(columns)), quantities.energy)
     with st.grid(len(shown) if len(shown) <= 7 else -(-len(shown) // 2), min_column_width=124, gap="small"):
         for name, value, course, says in shown:
             st.metric(

@@ -6,12 +6,12 @@ import streamlit as st
 
 from pages.parts import quantities
 from pages.parts.escape import md, one_line
-from pages.parts.models import shelf
+from pages.parts.models import proof, shelf
 from pages.parts.run import tail
 from pages.parts.run.curves import Look
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
-from pages.parts.ui.models import downloads
+from pages.parts.ui.models import downloads, report
 from pages.parts.ui.run import data, failure
 from spool.protocol.home import Home
 from spool.protocol.jobs import Job, iso
@@ -67,13 +67,14 @@ def _stale(home: Home, job: Job, look: Look) -> str:
     silent_s = frame.now().timestamp() - max(signs)
     if not max(signs) or silent_s < STALE_S:
         return ""
-    return f" · :orange[:material/schedule: {t('monitor.head.stale', duration=quantities.duration(silent_s))}]"
+    return f" · :orange[:material/schedule:] {t('monitor.head.stale', duration=quantities.duration(silent_s))}"
 
 
 def outcome(home: Home, job: Job) -> None:
     """How it ended, in words: the result with its download, or the error with its cure."""
     if job.state == "done" and job.kind == "train":
         _result(home, job)
+        report.show(home, job)
     elif data.blocked(home, job):
         data.show(home, job)
     elif job.state == "failed":
@@ -102,17 +103,30 @@ def _rejected(home: Home, job: Job) -> None:
 def _result(home: Home, job: Job) -> None:
     result = job.result or {}
     exports = shelf.exports(home, job)
+    adapter = next((each for each in exports if each.kind == "adapter"), None)
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         loss = quantities.loss(result.get("final_loss"))
         said = t("monitor.result.loss", loss=loss) if exports else t("monitor.result.finished", loss=loss)
         if result.get("eval_loss") is not None:
             said += t("monitor.result.eval", loss=quantities.loss(result["eval_loss"]))
         st.markdown(f":green[:material/check_circle:] {said}.", width="content")
-        with st.container(horizontal=True, width="content"):
-            for export in exports:
-                downloads.offer(job, export, primary=export.kind == "adapter")
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            if exports:
+                frame.link(frame.MODELS, _further(exports), icon=":material/deployed_code:", model=job.id)
+            if adapter:
+                downloads.offer(job, adapter, primary=True, named=True)
         if not exports:
             st.caption(f":material/delete: {downloads.gone(home, job)}", width="content")
+
+
+def _further(exports: list[shelf.Export]) -> str:
+    """What else lies there, and whether something of it is suspect."""
+    others = [each for each in exports if each.kind != "adapter"]
+    suspect = sum(each.state == proof.SUSPECT for each in others)
+    if not others:
+        return t("monitor.result.more")
+    said = t("monitor.result.exports", count=len(others))
+    return f"{said}, {t('monitor.result.suspect', count=suspect)}" if suspect else said
 
 
 def progress(job: Job) -> None:
@@ -124,7 +138,8 @@ def progress(job: Job) -> None:
     if job.state == "checking":
         if runner.alive:
             says = f":gray[{jobs.progress_text(job)} …]" if job.phase else ""
-            st.info(f"{t('monitor.waits.checking')} {says}", icon=":material/fact_check:")
+            key = "taking" if job.kind == "export" else "checking"
+            st.info(f"{t(f'monitor.waits.{key}')} {says}", icon=":material/fact_check:")
     elif job.state == "held":
         st.info(t("monitor.waits.held"), icon=":material/pause_circle:")
     elif job.waits:

@@ -127,7 +127,7 @@ def runner() -> None:
         if told.busy_with:
             _job(told.busy_with)
         if not told.alive:
-            st.code(told.cure or "make up", language=None)
+            st.code(told.cure or alive.start(), language=None)
             st.markdown(f":gray[{t('system.runner.start')}]")
 
 

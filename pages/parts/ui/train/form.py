@@ -29,7 +29,7 @@ from spool.protocol.ulid import is_ulid, mint
 
 STATE = st.session_state
 KEY = "train"
-PRESET, MODEL, DATA, MERGED = "train-preset", "train-model", "train-data", "train/export"
+PRESET, MODEL, DATA, EXPORTS = "train-preset", "train-model", "train-data", "train/export"
 ID, SENT, ERROR, OTHER = "train-id", "train-sent", "train-error", "train-other"
 ORIGIN, BESIDE, CAME = "train-origin", "train-beside", "train-came"
 ORIGINS = ("retry", "from")
@@ -78,7 +78,7 @@ def _set(text: str | None, whole: bool) -> None:
     told = _settings(text) if whole else reading.from_query(text)
     offered = known if whole else {pointer: known[pointer] for pointer in reading.POINTERS if pointer in known}
     if whole:
-        STATE[MERGED] = told.pop("/export", None) == ["adapter", "merged"]
+        STATE[EXPORTS] = draft.further(told.pop("/export", None)) or []
     inputs.fill(offered, KEY, {pointer: value for pointer, value in told.items() if pointer in offered})
 
 
@@ -118,11 +118,10 @@ def fill(spec: dict[str, Any]) -> None:
     for pointer, key in (("/model", MODEL), ("/dataset", DATA)):
         if isinstance(told.get(pointer), str) and told[pointer]:
             STATE[key] = told.pop(pointer)
-    exported = told.get("/export")
-    if isinstance(exported, list) and all(each in ("adapter", "merged") for each in exported):
-        STATE[MERGED] = "merged" in told.pop("/export")
-    else:
-        STATE[MERGED] = False
+    exported = draft.further(told.get("/export"))
+    STATE[EXPORTS] = exported or []
+    if exported is not None:
+        told.pop("/export")
     if told.get("/kind") == "train":
         told.pop("/kind")
     known = fields.all_fields()
@@ -142,15 +141,25 @@ def settle() -> tuple[Draft, Figures, dict[str, Choice]]:
     if not all(f"{KEY}{pointer}" in STATE for pointer in known):
         inputs.follow(known, KEY, {})
     model, dataset = STATE.get(MODEL), STATE.get(DATA)
+    told = _said_of_data(dataset)
+    inputs.follow({pointer: known[pointer] for pointer in reading.POINTERS if pointer in known}, KEY, told)
     seen = look()
     chosen = presets.choose(preset(), seen.size, inputs.values(known, KEY, only_changed=True))
-    inputs.follow(known, KEY, {pointer: choice.value for pointer, choice in chosen.items()})
+    inputs.follow(known, KEY, told | {pointer: choice.value for pointer, choice in chosen.items()})
     kept = {p: value for p, value in STATE[BESIDE].items() if p not in known or not inputs.changed(known[p], KEY)}
     STATE[BESIDE] = kept
-    spec = draft.spec_of(model, dataset, inputs.values(known, KEY), bool(STATE.get(MERGED)), kept)
+    spec = draft.spec_of(model, dataset, inputs.values(known, KEY), STATE.get(EXPORTS) or (), kept)
     if STATE[ORIGIN] and STATE[ORIGIN][0] == "retry":
         spec["retry_of"] = STATE[ORIGIN][1]
     return draft.judge(spec, home, Path.cwd()), seen, chosen
+
+
+def _said_of_data(dataset: str | None) -> dict[str, Any]:
+    """How the Data page was told to read a stored dataset, by JSON pointer."""
+    try:
+        return reading.said_before(frame.home(), keep.find(frame.home(), dataset)) if dataset else {}
+    except FinetunerError:
+        return {}
 
 
 def look() -> Figures:
@@ -166,7 +175,7 @@ def _choose_first() -> None:
     if not STATE.get(DATA):
         STATE[DATA] = next(iter(datasets()), None)
     STATE.setdefault(PRESET, presets.FIRST)
-    STATE.setdefault(MERGED, False)
+    STATE.setdefault(EXPORTS, [])
 
 
 def datasets() -> list[str]:
@@ -198,8 +207,8 @@ def leave() -> None:
 
 def _said_by_hand() -> str:
     values = inputs.values(fields.all_fields(), KEY, only_changed=True)
-    if STATE.get(MERGED):
-        values["/export"] = ["adapter", "merged"]
+    if STATE.get(EXPORTS):
+        values["/export"] = draft.exports(STATE[EXPORTS])
     text = orjson.dumps(values).decode() if values else ""
     return text if len(text) <= LONGEST_SET else ""
 

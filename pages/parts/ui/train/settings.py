@@ -10,7 +10,8 @@ from pages.parts.train import fields
 from pages.parts.train.fields import Field
 from pages.parts.train.presets import Choice
 from pages.parts.ui.train import inputs
-from pages.parts.ui.train.form import KEY, MERGED, STATE
+from pages.parts.ui.train.form import EXPORTS, KEY, STATE
+from spool.protocol import formats
 
 ICONS = {
     "": ":material/badge:",
@@ -20,6 +21,16 @@ ICONS = {
     "eval": ":material/query_stats:",
     "limits": ":material/shield:",
 }
+
+SAID = ("merged", "gguf:q4_k_m", "gguf:q8_0")
+"""What most people need: offered first, and with a word on what it is for."""
+
+LATE = (words.IMATRIX, "16", "lora", "onnx")
+EXPORTED = (
+    *SAID,
+    *sorted((kind for kind in formats.FORMATS if kind not in (*SAID, "adapter")), key=lambda kind: kind.endswith(LATE)),
+)
+"""Then the other quantised ones, and last what few people ask for."""
 
 
 def essentials(chosen: Mapping[str, Choice]) -> None:
@@ -48,7 +59,7 @@ def rest(chosen: Mapping[str, Choice]) -> None:
 
 
 def _changed(group: str, members: list[Field]) -> int:
-    return sum(inputs.changed(field, KEY) for field in members) + (group == "" and bool(STATE.get(MERGED)))
+    return sum(inputs.changed(field, KEY) for field in members) + (group == "" and bool(STATE.get(EXPORTS)))
 
 
 def _group(group: str, members: list[Field], chosen: Mapping[str, Choice]) -> None:
@@ -57,8 +68,22 @@ def _group(group: str, members: list[Field], chosen: Mapping[str, Choice]) -> No
             with grid.cell(column_span="all" if field.kind == "texts" else 1):
                 inputs.draw(field, KEY, chosen[field.pointer].why if field.pointer in chosen else "")
         if group == "":
-            with grid.cell():
-                st.toggle(t("train.merged"), help=t("train.merged_help"), key=MERGED, persist_state="session")
+            with grid.cell(column_span="all"):
+                _exports()
+
+
+def _exports() -> None:
+    """What to make beside the adapter, the usual choices first."""
+    st.multiselect(
+        t("train.exports"), EXPORTED, format_func=_export, help=t("train.exports_help"), key=EXPORTS,
+        placeholder=t("train.exports_none"), select_all=False, persist_state="session",
+    )  # fmt: skip
+
+
+def _export(kind: str) -> str:
+    """`GGUF Q4_K_M: for Ollama and llama.cpp`, as short as a choice must be."""
+    plain = kind.removesuffix(words.IMATRIX)
+    return t(f"train.export.{plain}", export=words.export(kind)) if plain in SAID else words.export(kind)
 
 
 def reset_all() -> None:

@@ -1,0 +1,1 @@
+"""Blind votes: a person's way through the pairs, and the dataset that comes of the votes."""
