@@ -159,16 +159,13 @@ class _Telling:
         for i, ids in enumerate(said):
             if len(ids) > self.tokens[i]:
                 self.tokens[i] = len(ids)
-                self._tell(i, self.session.encoder.decode(ids).lstrip())
+                self._tell(i, self.session.encoder.settled(ids).lstrip())
         if self.attempt.stop.requested:
             raise Stopped
         return asks.stopped(self.attempt.home, self.attempt.job_id, self.ask_id) or self._out_of_time()
 
     def _tell(self, i: int, text: str) -> None:
-        if text.endswith("\ufffd"):  # half a character: the next token completes it
-            return
-        if text != self.told[i] and text.startswith(self.told[i]):
-            new = text[len(self.told[i]) :]
+        if new := text[len(self.told[i]) :]:
             asks.write_row(self.attempt.run.answers, ask=self.ask_id, who=self.who[i], delta=new)
             self.told[i] = text
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import tokenizer_json
 
 from spool.data.judging.chat import NOT_TRAINED, Encoded, Encoder
@@ -40,6 +42,11 @@ def folder(root: Path, model_type: str = "gemma3_text", template: str | None = N
     if template is not None:
         (root / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     return root
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder.for_model(folder(tmp_path_factory.mktemp("model")))
 
 
 def trained(encoder: Encoder, row: Encoded | Problem) -> str:
@@ -99,6 +106,23 @@ def test_generation_prompt_is_the_start_of_what_was_trained(tmp_path: Path) -> N
     assert row.labels[len(ids) - 1] == NOT_TRAINED != row.labels[len(ids)]
     assert encoder.decode([*ids, *encoder.stop_ids]).endswith("model\n")
     assert encoder.stop_ids == [encoder.eos_id, encoder.turn_end_id] == [1, 5]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=30))
+def test_what_is_settled_stays(encoder: Encoder, numbers: list[int]) -> None:
+    """Random tokens: single bytes that make characters, or do not, and special tokens between them."""
+    ids = [number % encoder.tokenizer.get_vocab_size() for number in numbers]
+    whole = encoder.decode(ids)
+    for end in range(len(ids) + 1):
+        assert whole.startswith(encoder.settled(ids[:end]))
+
+
+def test_bytes_settle_when_a_token_follows(encoder: Encoder) -> None:
+    bytes_of = [encoder.tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in "k\u20ac".encode()]
+    plain = encoder.tokenizer.encode("e", add_special_tokens=False).ids
+    assert encoder.settled([*plain, *bytes_of]) == "e"
+    assert encoder.settled([*plain, *bytes_of, *plain]) == "ek\u20ace"
+    assert encoder.settled([*plain, *bytes_of[:-1], *plain]) == "e\ufffd\ufffd\ufffde"
 
 
 def test_nobody_injects_a_turn(tmp_path: Path) -> None:

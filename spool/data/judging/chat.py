@@ -86,8 +86,9 @@ class Encoder:
         self._compiled = _compiled(template)
         start, end = re.escape(generation.turn_start + "model\n"), re.escape(generation.turn_end)
         self._answers = re.compile(rf"{start}(.*?{end}\n?)", re.DOTALL)
-        special = (token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special)
-        control = {generation.turn_start, generation.turn_end, *special} - {"<unk>"}
+        special = {n: token.content for n, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._joining = {*special, *(tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256))}
+        control = {generation.turn_start, generation.turn_end, *special.values()} - {"<unk>"}
         self._control = re.compile("|".join(map(re.escape, sorted(control))))
         self._opening = self._plain_ids(f"{generation.turn_start}model\n")
         self._newline = self._plain_ids("\n")
@@ -203,6 +204,16 @@ class Encoder:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def settled(self, ids: Sequence[int]) -> str:
+        """The text of the first tokens of an answer, as far as no later token changes it.
+
+        Single bytes at the end are left off: the next token may make a character of them, or show that they are none.
+        """
+        end = len(ids)
+        while end and ids[end - 1] in self._joining:
+            end -= 1
+        return self.decode(ids[:end])
 
     def _id(self, token: str) -> int:
         number = self.tokenizer.token_to_id(token)
