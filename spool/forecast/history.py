@@ -150,6 +150,7 @@ def _plan(run: Run, spec: dict[str, Any], result: dict[str, Any]) -> Plan:
         -(-steps // int(spec["eval"]["every_steps"])) if held else 0,
         tuple(map(str, spec["export"])),
         float((result.get("report") or {}).get("seconds") or 0.0),
+        train.get("packing") is True,
     )
 
 

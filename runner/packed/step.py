@@ -1,0 +1,124 @@
+"""Forward and backward pass of packed rows: recorded once for each length on a GPU and replayed, computed on a CPU."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runner.packed.batch import Packed, Rows, Size, pack
+from runner.packed.loss import linear_cross_entropy
+from runner.randomness import random_state, restore
+
+
+@dataclass
+class Recorded:
+    """A CUDA graph with the memory that it reads its rows from and writes its loss to."""
+
+    graph: torch.cuda.CUDAGraph
+    packed: Packed
+    scale: torch.Tensor
+    loss: torch.Tensor
+
+
+class Step:
+    """Adds the gradients of rows to those of the adapter, which lie behind each other in one tensor.
+
+    Args:
+        model: a PeftModel whose base attends with `runner.packed.attention`; it stays where it is.
+        most_rows: that a batch has.
+        longest: tokens of the longest row.
+        most_tokens: as many are on the card at once; more come in parts.
+        told: is told, in words, when something takes a while.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        most_rows: int,
+        longest: int,
+        most_tokens: float,
+        told: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self.core = model.get_base_model()
+        self.device = model.device
+        self.on_gpu = self.device.type == "cuda"
+        self.most_rows, self.longest, self.most_tokens, self.told = most_rows, longest, most_tokens, told
+        self.parameters = [each for each in model.parameters() if each.requires_grad]
+        self.gradients = torch.zeros(sum(each.numel() for each in self.parameters), device=self.device)
+        at = 0
+        for each in self.parameters:
+            each.grad = self.gradients[at : at + each.numel()].view_as(each)
+            at += each.numel()
+        self.recorded: dict[Size, Recorded] = {}
+        if self.on_gpu:
+            self.pool = torch.cuda.graph_pool_handle()
+            for layer in self.core.model.layers:
+                layer.compile(dynamic=True)
+
+    def learn(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss."""
+        total = torch.zeros((), device=self.device)
+        for part in rows.parts(self.most_tokens):
+            total += self._replayed(part, trained_tokens) if self.on_gpu else self._computed(part, trained_tokens)
+        return total
+
+    def loss(self, rows: Rows) -> torch.Tensor:
+        """The mean loss of the rows' trained tokens; nothing is learned from it."""
+        with torch.no_grad():
+            scale = self._scale(rows.trained_tokens)
+            parts = [self._loss(pack(part).to(self.device), scale) for part in rows.parts(self.most_tokens)]
+            return torch.stack(parts).sum()
+
+    def forget(self) -> None:
+        """Puts the gradients back to 0: the next step begins."""
+        self.gradients.zero_()
+
+    def _scale(self, trained_tokens: int) -> torch.Tensor:
+        return torch.tensor(1.0 / max(1, trained_tokens), device=self.device)
+
+    def _loss(self, packed: Packed, scale: torch.Tensor, longest: int | None = None) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
+            out = self.core.model(
+                input_ids=packed.input_ids,
+                position_ids=packed.position_ids,
+                use_cache=False,
+                starts=packed.starts,
+                longest=longest or self.longest,
+            )
+            hidden = out.last_hidden_state[0].index_select(0, packed.places)
+            return linear_cross_entropy(hidden, self.core.lm_head.weight, packed.targets, scale)
+
+    def _computed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        loss = self._loss(pack(rows), self._scale(trained_tokens))
+        loss.backward()
+        return loss.detach()
+
+    def _replayed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        size = Size.of(rows, self.most_rows, self.longest)
+        packed = pack(rows, size)
+        recorded = self.recorded.get(size) or self._record(size, packed)
+        for memory, new in zip(recorded.packed.tensors(), packed.tensors(), strict=True):
+            memory.copy_(new.pin_memory(), non_blocking=True)
+        recorded.scale.fill_(1.0 / max(1, trained_tokens))
+        recorded.graph.replay()
+        return recorded.loss
+
+    def _record(self, size: Size, packed: Packed) -> Recorded:
+        """Records what `size` takes. Before that it runs without being recorded, as kernels that are compiled or chosen
+        at their first run must be; what that drew of random numbers is drawn again."""
+        self.told("compiling the model" if not self.recorded else f"recording steps of {size.tokens} tokens")
+        here, scale, random = packed.to(self.device), self._scale(1), random_state()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(1 if self.recorded else 2):
+                torch.autograd.grad(self._loss(here, scale, size.longest), self.parameters, allow_unused=True)
+        torch.cuda.current_stream().wait_stream(stream)
+        restore(random)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            loss = self._loss(here, scale, size.longest)
+            loss.backward()
+        self.recorded[size] = Recorded(graph, here, scale, loss.detach())
+        return self.recorded[size]
