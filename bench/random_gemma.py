@@ -39,6 +39,7 @@ def build(name: str, folder: Path, layers: int | None = None) -> Path:
         num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_dim,
         max_position_embeddings=8192,
+        **({"sliding_window": 512} if KINDS[name] == "gemma3_text" else {}),
     )
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
