@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", default="gemma-2b")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--peers", nargs="*", default=["unsloth", "trl", "unsloth16"])
+    parser.add_argument("--peers", nargs="+", default=["unsloth", "trl"], help="of bench/peer.py")
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="plan-"))
     model, steps = root / "model", arguments.steps
@@ -103,14 +103,14 @@ def main() -> int:
     durable.write_json(lane.home.settings, {"gpu_foreign_gb": 1000, "report_s": 0})
     try:
         lane.start()
-        stage.keep("natural rows, ours, caches empty", ours(lane, files["natural"], steps, 8))
         stage.keep("natural rows, ours", ours(lane, files["natural"], steps, 8))
-        for name in arguments.peers:
-            stage.keep(f"natural rows, {name}", peer(name, model, files["natural"], 1024, steps))
+        watched = {"data": {"eval_fraction": 0.05}, "eval": {"every_steps": 3, "sample_prompts": ["Where is it?"]}}
+        stage.keep("evaluated and sampled, ours", ours(lane, files["natural"], 6, 8, **watched))
         stage.keep("1,024 tokens, ours", ours(lane, files["long"], 16, 8))
         stage.keep("1,024 tokens, ours, 64 rows a step", ours(lane, files["long"], 10, 64))
-        if "unsloth" in arguments.peers:
-            stage.keep("1,024 tokens, unsloth", peer("unsloth", model, files["long"], 1024, 14))
+        for name in arguments.peers:
+            stage.keep(f"natural rows, {name}", peer(name, model, files["natural"], 1024, 20))
+        stage.keep(f"1,024 tokens, {arguments.peers[0]}", peer(arguments.peers[0], model, files["long"], 1024, 14))
     finally:
         stage.ending.set()
         lane.close()

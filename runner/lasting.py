@@ -1,4 +1,4 @@
-"""What a training needs to survive, for any of transformers' trainers: checkpoints that are whole, a stop at any point."""
+"""What a training needs to survive, for any trainer of transformers: whole checkpoints, and a stop at any point."""
 
 import shutil
 from collections import deque

@@ -189,11 +189,10 @@ def is_packed(model: Any) -> bool:
 
 @contextlib.contextmanager
 def _answering(model: Any) -> Iterator[None]:
-    """Lets a model that attends to packed rows answer like any other: attention with a mask, and no compiled layers."""
+    """Lets a model that attends to packed rows answer like any other: attention with a mask."""
     inner = model.get_base_model()
     inner.set_attn_implementation("sdpa")
     try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
+        yield
     finally:
         inner.set_attn_implementation(ATTENTION)

@@ -1,4 +1,6 @@
-"""The one Triton kernel: cross-entropy of rows of logits, which become their own gradient."""
+"""Triton kernels: cross-entropy of rows of logits, which become their own gradient, and Gemma's gated activation."""
+
+from typing import Any
 
 import torch
 import triton
@@ -40,3 +42,55 @@ def _cross_entropy(logits, targets, losses, scales, vocabulary, stride, BLOCK: t
             x = tl.load(here + at, mask=at < vocabulary, other=-float("inf")).to(tl.float32)
             chance = tl.exp(x - most) / total
             tl.store(here + at, (chance - tl.where(at == target, 1.0, 0.0)) * scale, mask=at < vocabulary)
+
+
+class Geglu(torch.autograd.Function):
+    """gelu(gate) * up with the tanh form of GELU (arXiv 1606.08415); nothing but the two is kept. Any equal shapes."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        out = torch.empty_like(gate)
+        _geglu[_grid(gate)](gate, up, out, gate.numel(), BLOCK=BLOCK)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, up = ctx.saved_tensors
+        d_gate, d_up = torch.empty_like(gate), torch.empty_like(up)
+        _geglu_backward[_grid(gate)](gradients[0].contiguous(), gate, up, d_gate, d_up, gate.numel(), BLOCK=BLOCK)
+        return d_gate, d_up
+
+
+BLOCK = 4096
+
+
+def _grid(values: torch.Tensor) -> tuple[int]:
+    return (triton.cdiv(values.numel(), BLOCK),)
+
+
+@triton.jit
+def _tanh(x):  # type: ignore[no-untyped-def]
+    return 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
+
+
+@triton.jit
+def _geglu(gates, ups, outs, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.load(gates + at, mask=at < count, other=0.0).to(tl.float32)
+    up = tl.load(ups + at, mask=at < count, other=0.0).to(tl.float32)
+    half = 0.5 * (1.0 + _tanh(0.7978845608028654 * gate * (1.0 + 0.044715 * gate * gate)))
+    tl.store(outs + at, gate * half * up, mask=at < count)
+
+
+@triton.jit
+def _geglu_backward(gradients, gates, ups, d_gates, d_ups, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    gradient = tl.load(gradients + at, mask=at < count, other=0.0).to(tl.float32)
+    gate = tl.load(gates + at, mask=at < count, other=0.0).to(tl.float32)
+    up = tl.load(ups + at, mask=at < count, other=0.0).to(tl.float32)
+    tanh = _tanh(0.7978845608028654 * gate * (1.0 + 0.044715 * gate * gate))
+    half = 0.5 * (1.0 + tanh)
+    slope = half + 0.5 * gate * (1.0 - tanh * tanh) * 0.7978845608028654 * (1.0 + 0.134145 * gate * gate)
+    tl.store(d_ups + at, gradient * gate * half, mask=at < count)
+    tl.store(d_gates + at, gradient * up * slope, mask=at < count)

@@ -1,12 +1,12 @@
 """Forward and backward pass of packed rows: recorded once for each length on a GPU and replayed, computed on a CPU."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from runner.packed.batch import Packed, Rows, Size, pack
+from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.randomness import random_state, restore
 
@@ -29,7 +29,6 @@ class Step:
         most_rows: that a batch has.
         longest: tokens of the longest row.
         most_tokens: as many are on the card at once; more come in parts.
-        told: is told, in words, when something takes a while.
     """
 
     def __init__(
@@ -38,12 +37,11 @@ class Step:
         most_rows: int,
         longest: int,
         most_tokens: float,
-        told: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.core = model.get_base_model()
         self.device = model.device
         self.on_gpu = self.device.type == "cuda"
-        self.most_rows, self.longest, self.most_tokens, self.told = most_rows, longest, most_tokens, told
+        self.most_rows, self.longest, self.most_tokens = most_rows, longest, most_tokens
         self.parameters = [each for each in model.parameters() if each.requires_grad]
         self.gradients = torch.zeros(sum(each.numel() for each in self.parameters), device=self.device)
         at = 0
@@ -53,8 +51,7 @@ class Step:
         self.recorded: dict[Size, Recorded] = {}
         if self.on_gpu:
             self.pool = torch.cuda.graph_pool_handle()
-            for layer in self.core.model.layers:
-                layer.compile(dynamic=True)
+        make_lean(model)
 
     def learn(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
         """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss."""
@@ -105,15 +102,13 @@ class Step:
         return recorded.loss
 
     def _record(self, size: Size, packed: Packed) -> Recorded:
-        """Records what `size` takes. Before that it runs without being recorded, as kernels that are compiled or chosen
-        at their first run must be; what that drew of random numbers is drawn again."""
-        self.told("compiling the model" if not self.recorded else f"recording steps of {size.tokens} tokens")
+        """Records what `size` takes. Before that it runs once without being recorded, as kernels that are compiled or
+        chosen at their first run must be; what that drew of random numbers is drawn again."""
         here, scale, random = packed.to(self.device), self._scale(1), random_state()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(1 if self.recorded else 2):
-                torch.autograd.grad(self._loss(here, scale, size.longest), self.parameters, allow_unused=True)
+            torch.autograd.grad(self._loss(here, scale, size.longest), self.parameters, allow_unused=True)
         torch.cuda.current_stream().wait_stream(stream)
         restore(random)
         graph = torch.cuda.CUDAGraph()
