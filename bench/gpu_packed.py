@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from bench import random_gemma
 from runner.packed import ATTENTION, attention  # noqa: F401
-from runner.packed.batch import Rows, Size, pack
+from runner.packed.batch import Rows
 from runner.packed.step import Step
 from spool.data.judging.chat import NOT_TRAINED
 
@@ -73,11 +73,12 @@ def study(name: str, layers: int, folder: Path) -> dict[str, Any]:
     trained = some.trained_tokens
     loss, gradients = alone(folder, rows(), trained)
     step = Step(adapted(folder, ATTENTION), len(some), max(LENGTHS), 1e9)
-    packed = pack(some, Size.of(some, len(some), max(LENGTHS))).to("cuda")
-    eager = step._loss(packed, step._scale(trained))
-    eager.backward()
-    found: dict[str, Any] = {"loss_alone": loss, "loss_eager": eager.item(),
-                             "gradients_eager_apart": apart(step.gradients, gradients)}  # fmt: skip
+    eager = step._computed(some, trained).item()
+    found: dict[str, Any] = {
+        "loss_alone": loss,
+        "loss_eager": eager,
+        "gradients_eager_apart": apart(step.gradients, gradients),
+    }
     replays = []
     began = time.perf_counter()
     for _ in range(4):
@@ -94,9 +95,6 @@ def study(name: str, layers: int, folder: Path) -> dict[str, Any]:
     step.most_tokens = 800
     parts = step.learn(some, trained).item()
     found |= {"loss_in_parts": parts, "gradients_in_parts_apart": apart(step.gradients, gradients)}
-    single = Rows(rows()[:1])  # other kernels for another length: how far bf16 alone takes two ways apart
-    again = [step.loss(single).item(), step.loss(Rows([*rows()[:1], *rows()[1:2]])).item()]
-    found["noise"] = again
     step.most_tokens = 1e9
     times = []
     for _ in range(20):

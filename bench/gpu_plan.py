@@ -104,13 +104,12 @@ def main() -> int:
     try:
         lane.start()
         stage.keep("natural rows, ours", ours(lane, files["natural"], steps, 8))
-        watched = {"data": {"eval_fraction": 0.05}, "eval": {"every_steps": 3, "sample_prompts": ["Where is it?"]}}
-        stage.keep("evaluated and sampled, ours", ours(lane, files["natural"], 6, 8, **watched))
-        stage.keep("1,024 tokens, ours", ours(lane, files["long"], 16, 8))
-        stage.keep("1,024 tokens, ours, 64 rows a step", ours(lane, files["long"], 10, 64))
         for name in arguments.peers:
-            stage.keep(f"natural rows, {name}", peer(name, model, files["natural"], 1024, 20))
-        stage.keep(f"1,024 tokens, {arguments.peers[0]}", peer(arguments.peers[0], model, files["long"], 1024, 14))
+            stage.keep(f"natural rows, {name}", peer(name, model, files["natural"], 1024, 14))
+        stage.keep("1,024 tokens, ours, 64 rows a step", ours(lane, files["long"], 10, 64))
+        stage.keep("1,024 tokens, ours", ours(lane, files["long"], 16, 8))
+        first = arguments.peers[0]
+        stage.keep(f"1,024 tokens, {first}", peer(first, model, files["long"], 1024, 12))
     finally:
         stage.ending.set()
         lane.close()

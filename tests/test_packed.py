@@ -111,7 +111,7 @@ def test_what_a_length_is_filled_up_with_changes_nothing(
     assert size.learned > rows.trained_tokens
     assert max(end - start for start, end in spans(packed.starts)) <= size.longest
     step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000)
-    loss = step._loss(packed, step._scale(TRAINED))
+    loss = step._loss(packed, step._scale(TRAINED), size.longest)
     assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Forward and backward pass of packed rows: recorded once for each length on a GPU and replayed, computed on a CPU."""
+"""Forward and backward pass of packed rows: on a GPU recorded once for each length and replayed, where that pays."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,9 @@ from runner.packed.batch import Packed, Rows, Size, pack
 from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.randomness import random_state, restore
+
+MOST_RECORDED = 6144
+"""Tokens. A longer batch keeps a card busy by itself, and its CUDA graph would hold a lot of memory."""
 
 
 @dataclass
@@ -43,11 +46,10 @@ class Step:
         self.on_gpu = self.device.type == "cuda"
         self.most_rows, self.longest, self.most_tokens = most_rows, longest, most_tokens
         self.parameters = [each for each in model.parameters() if each.requires_grad]
-        self.gradients = torch.zeros(sum(each.numel() for each in self.parameters), device=self.device)
-        at = 0
-        for each in self.parameters:
-            each.grad = self.gradients[at : at + each.numel()].view_as(each)
-            at += each.numel()
+        sizes = [each.numel() for each in self.parameters]
+        self.gradients = torch.zeros(sum(sizes), device=self.device)
+        for each, gradient in zip(self.parameters, self.gradients.split(sizes), strict=True):
+            each.grad = gradient.view_as(each)
         self.recorded: dict[Size, Recorded] = {}
         if self.on_gpu:
             self.pool = torch.cuda.graph_pool_handle()
@@ -57,15 +59,16 @@ class Step:
         """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss."""
         total = torch.zeros((), device=self.device)
         for part in rows.parts(self.most_tokens):
-            total += self._replayed(part, trained_tokens) if self.on_gpu else self._computed(part, trained_tokens)
+            recorded = self.on_gpu and part.tokens <= MOST_RECORDED
+            total += self._replayed(part, trained_tokens) if recorded else self._computed(part, trained_tokens)
         return total
 
     def loss(self, rows: Rows) -> torch.Tensor:
         """The mean loss of the rows' trained tokens; nothing is learned from it."""
         with torch.no_grad():
             scale = self._scale(rows.trained_tokens)
-            parts = [self._loss(pack(part).to(self.device), scale) for part in rows.parts(self.most_tokens)]
-            return torch.stack(parts).sum()
+            parts = (pack(part).to(self.device) for part in rows.parts(self.most_tokens))
+            return torch.stack([self._loss(part, scale, self.longest) for part in parts]).sum()
 
     def forget(self) -> None:
         """Puts the gradients back to 0: the next step begins."""
@@ -74,22 +77,28 @@ class Step:
     def _scale(self, trained_tokens: int) -> torch.Tensor:
         return torch.tensor(1.0 / max(1, trained_tokens), device=self.device)
 
-    def _loss(self, packed: Packed, scale: torch.Tensor, longest: int | None = None) -> torch.Tensor:
+    def _loss(self, packed: Packed, scale: torch.Tensor, longest: int) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
             out = self.core.model(
                 input_ids=packed.input_ids,
                 position_ids=packed.position_ids,
                 use_cache=False,
                 starts=packed.starts,
-                longest=longest or self.longest,
+                longest=longest,
             )
             hidden = out.last_hidden_state[0].index_select(0, packed.places)
             return linear_cross_entropy(hidden, self.core.lm_head.weight, packed.targets, scale)
 
+    def _derived(self, packed: Packed, scale: torch.Tensor, longest: int) -> tuple[torch.Tensor, Any]:
+        """(loss, gradients)"""
+        loss = self._loss(packed, scale, longest)
+        return loss.detach(), torch.autograd.grad(loss, self.parameters)
+
     def _computed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
-        loss = self._loss(pack(rows), self._scale(trained_tokens))
-        loss.backward()
-        return loss.detach()
+        packed, scale = pack(rows).to(self.device), self._scale(trained_tokens)
+        loss, found = self._derived(packed, scale, self.longest)
+        torch._foreach_add_([each.grad for each in self.parameters], found)
+        return loss
 
     def _replayed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
         size = Size.of(rows, self.most_rows, self.longest)
@@ -108,12 +117,13 @@ class Step:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            torch.autograd.grad(self._loss(here, scale, size.longest), self.parameters, allow_unused=True)
+            self._derived(here, scale, size.longest)
         torch.cuda.current_stream().wait_stream(stream)
         restore(random)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
-            loss = self._loss(here, scale, size.longest)
-            loss.backward()
-        self.recorded[size] = Recorded(graph, here, scale, loss.detach())
+            loss, found = self._derived(here, scale, size.longest)
+            torch._foreach_add_([each.grad for each in self.parameters], found)
+            del found
+        self.recorded[size] = Recorded(graph, here, scale, loss)
         return self.recorded[size]

@@ -26,8 +26,10 @@ KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
 """Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
 WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 """What a token holds beside them while its layer is at work, in the same widths."""
-PACKED_INNER = 3.25
-"""The same where rows are packed, in place of KEPT_INNER: 2.5 MB a token of Gemma 2B, from 1,024 to 16,384 tokens."""
+PACKED_INNER = 3.0
+"""The same where rows are packed, in place of KEPT_INNER: 2.36 MB a token of Gemma 2B, from 3,072 to 8,192 tokens."""
+PACKED_TWICE = 2
+"""Packed rows are held once in what is recorded and once beside it, while that is recorded."""
 PACKED_LOGITS_BYTES = 1 << 30
 """Of logits at once (runner/packed/loss.py)."""
 LOGITS_MOST_BYTES = 280_000_000
@@ -141,7 +143,7 @@ def room_tokens(shape: Shape, rank: int, modules: str | list[str], free_bytes: f
     """Tokens of packed rows that a card with so much free memory trains on at once, beside a base in 16 bit."""
     adapter = shape.lora_parameters(rank, modules) * (ADAPTER_BYTES + OPTIMIZER_BYTES["adamw_torch"])
     fixed = weights_bytes(shape, "16bit") + adapter + 1.5 * PACKED_LOGITS_BYTES
-    return max(0.0, (0.9 * free_bytes - fixed) / packed_token_bytes(shape))
+    return max(0.0, (0.9 * free_bytes - fixed) / (PACKED_TWICE * packed_token_bytes(shape)))
 
 
 def peak_bytes(shape: Shape, plan: Plan) -> float:
