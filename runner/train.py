@@ -69,6 +69,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
 
     attempt.phase("saving the adapter")
     facts = _facts(attempt, base, data, course, trainer, torch, on_gpu)
+    facts |= {"room_tokens": int(card.room_tokens) if on_gpu and spec.train.packing else None}
     facts |= {"base": {**facts["base"], "sha256": hashed.result()}, "seconds": round(time.perf_counter() - started, 1)}
     whose = {"job": attempt.job_id, "name": spec.name or attempt.job_id, "settings": spec.to_json(), **facts}
     folder = adapter.save(attempt.run.exports, trainer.model, base.folder, encoder, whose, attempt.pulse)

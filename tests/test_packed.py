@@ -15,13 +15,17 @@ from torch import Tensor
 from trainer_process import TrainerProcess
 from transformers import AutoModelForCausalLM
 
+from runner.answer import Row, answer
 from runner.packed import ATTENTION, attention
 from runner.packed.batch import Rows, Size, pack, rounded, spans
+from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.packed.step import Step
-from spool.data.judging.chat import NOT_TRAINED
+from runner.samples import undisturbed
+from spool.data.judging.chat import NOT_TRAINED, Encoder
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home
+from spool.protocol.spec import Sampling
 from spool.protocol.training import LINEAR_LAYERS
 
 LENGTHS = [5, 130, 1, 64, 90]
@@ -162,6 +166,52 @@ def test_the_loss_is_that_of_all_logits(monkeypatch: pytest.MonkeyPatch, chunk_b
     (expected,) = torch.autograd.grad(3 * plain, hidden)
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(gradient, expected)
+
+
+def test_where_memory_runs_out_the_same_is_learned_in_smaller_parts(
+    folder: Path, alone: tuple[list[float], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, notes = adapted(folder, ATTENTION), []
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, notes.append)
+    computed, tried = step._computed, []
+
+    def small_card(rows: Rows, trained_tokens: int) -> Tensor:
+        tried.append(rows.tokens)
+        if rows.tokens > 160:
+            raise torch.OutOfMemoryError
+        return computed(rows, trained_tokens)
+
+    monkeypatch.setattr(step, "_computed", small_card)
+    loss = step.learn(Rows(ROWS), TRAINED)
+    assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
+    for name, found in gradients(model).items():
+        torch.testing.assert_close(found, alone[1][name], rtol=2e-4, atol=1e-6)
+    assert tried[0] == sum(LENGTHS)
+    assert notes[0].startswith("the memory ran out with 290 tokens at once: from now on there are at most 145.")
+    step.learn(Rows(ROWS), TRAINED)
+    assert len(notes) == 1, "it stays so"
+    monkeypatch.setattr(step, "_computed", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        step.learn(Rows(ROWS), TRAINED)
+
+
+def test_a_lean_model_answers_as_before(folder: Path) -> None:
+    """In 16 bit and outside of autocast, as samples are made on a GPU."""
+    answers = []
+    for lean in (False, True):
+        model = adapted(folder, ATTENTION).to(torch.bfloat16)
+        for name, each in model.named_parameters():
+            each.data = each.data.float() if "lora_" in name else each.data
+        if lean:
+            make_lean(model)
+        with undisturbed(model):
+            row = Row("default", ROWS[1]["input_ids"])
+            encoder = Encoder.for_model(folder)
+            answers.append(answer(model, encoder, [row], Sampling(max_new_tokens=4))[0].ids)
+            with model.disable_adapter():
+                answers.append(answer(model, encoder, [row], Sampling(max_new_tokens=4))[0].ids)
+    assert answers[:2] == answers[2:]
+    assert model.get_base_model().config._attn_implementation == ATTENTION
 
 
 # Jobs

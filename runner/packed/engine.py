@@ -88,6 +88,6 @@ def trainer(
             **settings, per_device_eval_batch_size=min(8, spec.train.batch_size), remove_unused_columns=False
         ),
     )
-    made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens)
+    made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens, attempt.note)
     model.zero_grad = lambda set_to_none=True: made.step.forget()
     return made

@@ -39,8 +39,8 @@ def _linear(module: Linear) -> Any:
         if module.disable_adapters:
             return F.linear(x, base.weight)
         plain = F.linear(x, base.weight).flatten(0, -2)
-        low = F.linear(dropout(x), down).flatten(0, -2)
-        return torch.addmm(plain, low, up.t().to(low.dtype), alpha=scale).unflatten(0, x.shape[:-1])
+        low = F.linear(dropout(x), down.to(x.dtype)).flatten(0, -2)
+        return torch.addmm(plain, low, up.t().to(x.dtype), alpha=scale).unflatten(0, x.shape[:-1])
 
     return forward
 

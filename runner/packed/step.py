@@ -1,5 +1,6 @@
 """Forward and backward pass of packed rows: on a GPU recorded once for each length and replayed, where that pays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ class Step:
         most_rows: that a batch has.
         longest: tokens of the longest row.
         most_tokens: as many are on the card at once; more come in parts.
+        note: is told, in words, what people should know of.
     """
 
     def __init__(
@@ -40,11 +42,12 @@ class Step:
         most_rows: int,
         longest: int,
         most_tokens: float,
+        note: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.core = model.get_base_model()
         self.device = model.device
         self.on_gpu = self.device.type == "cuda"
-        self.most_rows, self.longest, self.most_tokens = most_rows, longest, most_tokens
+        self.most_rows, self.longest, self.most_tokens, self.note = most_rows, longest, most_tokens, note
         self.parameters = [each for each in model.parameters() if each.requires_grad]
         sizes = [each.numel() for each in self.parameters]
         self.gradients = torch.zeros(sum(sizes), device=self.device)
@@ -56,12 +59,41 @@ class Step:
         make_lean(model)
 
     def learn(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
-        """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss."""
+        """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss.
+
+        Where memory runs out the same rows come in smaller parts, from then on: what is learned stays the same.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for one row.
+        """
         total = torch.zeros((), device=self.device)
         for part in rows.parts(self.most_tokens):
-            recorded = self.on_gpu and part.tokens <= MOST_RECORDED
-            total += self._replayed(part, trained_tokens) if recorded else self._computed(part, trained_tokens)
+            try:
+                total += self._part(part, trained_tokens)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                full = True
+            else:
+                full = False
+            if full:  # outside of the handler, which holds on to what was computed
+                self._make_room(part.tokens)
+                total += self.learn(part, trained_tokens)
         return total
+
+    def _part(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        """A part that does not come to its end has added nothing."""
+        recorded = self.on_gpu and rows.tokens <= MOST_RECORDED
+        return self._replayed(rows, trained_tokens) if recorded else self._computed(rows, trained_tokens)
+
+    def _make_room(self, tokens: int) -> None:
+        self.recorded.clear()
+        self.most_tokens = min(self.most_tokens, tokens) / 2
+        if self.on_gpu:
+            self.pool = torch.cuda.graph_pool_handle()
+            torch.cuda.empty_cache()
+        words = f"the memory ran out with {tokens:,} tokens at once: from now on there are at most"
+        self.note(f"{words} {int(self.most_tokens):,}. What is learned stays the same.")
 
     def loss(self, rows: Rows) -> torch.Tensor:
         """The mean loss of the rows' trained tokens; nothing is learned from it."""

@@ -54,8 +54,8 @@ H100_FLOPS = 150e12
 LAYER_S = 0.010
 """A layer's forward and backward pass however few tokens: starting kernels takes so long."""
 CORE_FLOPS = 105e9
-PACKED_FLOPS = 330e12
-"""The same where each step is replayed as a CUDA graph: Gemma 2B, 8 rows of 111 tokens on average in 27 ms."""
+PACKED_FLOPS = 365e12
+"""The same where rows are packed: 36,500 tokens/s of Gemma 2B (bench/results/2026-11-23-h100-plan.json)."""
 PACKED_STEP_S = 0.010
 """What each step has beside that: optimizer, logging."""
 CPU_BATCH_S = 0.15
@@ -94,6 +94,8 @@ class Plan:
     report_s: float = 0.0
     """What the report at the end takes."""
     packing: bool = False
+    room_tokens: float = math.inf
+    """Of packed rows at once; more come in parts."""
 
     @property
     def merged(self) -> bool:
@@ -109,7 +111,8 @@ class Plan:
     def peak_tokens(self) -> float:
         """Of the largest batch: rows lie one behind the other without padding, and long ones seldom come together."""
         beyond = min(self.longest_tokens - self.mean_tokens, LONG_ROWS * self.mean_tokens)
-        return self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
+        batch = self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
+        return min(batch, max(self.room_tokens, self.longest_tokens)) if self.packing else batch
 
     def with_batch(self, batch: int) -> "Plan":
         """The same effective batch in parts."""
@@ -153,7 +156,7 @@ def peak_bytes(shape: Shape, plan: Plan) -> float:
     if not plan.on_gpu:
         return LIBRARIES_BYTES + found + 2 * logits
     unpacked = 0 if plan.precision == "16bit" else 2 * shape.hidden * shape.inner
-    return found + unpacked + min(logits, PACKED_LOGITS_BYTES if plan.packing else LOGITS_MOST_BYTES)
+    return found + unpacked + (1.5 * PACKED_LOGITS_BYTES if plan.packing else min(logits, LOGITS_MOST_BYTES))
 
 
 def checkpoint_bytes(shape: Shape, plan: Plan) -> float:

@@ -199,6 +199,7 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
         asked.exports,
         exports.report_s(shape, here.cores, on_gpu, asked.report_s) if shape else 0.0,
         packed,
+        fitting_tokens,
     )
 
 
