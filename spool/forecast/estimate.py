@@ -18,7 +18,7 @@ from spool.forecast.history import Past
 from spool.forecast.machine import Machine
 from spool.forecast.rows import Rows
 from spool.forecast.shapes import Shape
-from spool.protocol import durable, formats, settings
+from spool.protocol import catalogue, durable, formats, settings
 from spool.protocol.errors import FinetunerError, Problem
 from spool.protocol.home import Home
 from spool.protocol.resolve import HUB_ID, Places
@@ -282,11 +282,11 @@ def _shape(home: Home, places: Places, model: Any) -> tuple[Shape | None, Path |
     if not isinstance(model, str) or not model:
         return None, None
     try:
-        folder = places.model(model).folder
+        found = places.model(model)
     except (FinetunerError, OSError):
         return None, None
-    folder = folder or shapes.fetched(home, model)
-    return shapes.of(home, model, folder), folder
+    folder = found.folder or shapes.fetched(home, found.reference)
+    return shapes.of(home, found.reference, folder), folder
 
 
 def _rows(
@@ -305,9 +305,9 @@ def _unknown(spec: Mapping[str, Any], shape: Shape | None, counted: Rows | None)
     if not model:
         said.append("no base model is chosen.")
     elif shape is None:
-        away = isinstance(model, str) and HUB_ID.fullmatch(model) is not None
+        away = isinstance(model, str) and bool(HUB_ID.fullmatch(model) or catalogue.find(model))
         said.append(
-            "this base is not on this server, and its name is none of Gemma's: its size is not known."
+            "this base is not on this server, and its size is not known by its name."
             if away
             else "the base model's config.json cannot be found or read."
         )
