@@ -148,7 +148,7 @@ def test_a_published_model_is_chosen_with_what_it_needs_beside_it(here: World) -
     app = visit("train")
     box = app.selectbox(key="train-model")
     assert box.options[0] == "gemma-3-270m", "what lies here comes first, and is not listed twice"
-    listed = re.compile(r"gemma-3-4b-it · 8.6 GB of weights · about [\d.]+ GB of memory")
+    listed = re.compile(r"gemma-3-4b-it · 8.6 GB · needs [\d.]+ GB")
     assert any(map(listed.fullmatch, box.options))
     assert not [each for each in box.options if each.startswith("gemma-3-270m ·")]
     box.set_value("gemma-3-4b-it").run()

@@ -12,7 +12,7 @@ from spool.forecast.fitting import Need
 from spool.protocol import catalogue
 from spool.protocol.catalogue import Published
 
-ORDINARY = "LoRA of rank 16 on all linear layers, 8 rows at once, 256 tokens a row and 1,024 the longest"
+ORDINARY = "LoRA of rank 16 on all linear layers, 8 rows at once, 160 tokens a row and 1,024 the longest"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _plan(precision: str, on_gpu: bool) -> Plan:
         steps=100,
         batch=8,
         accumulation=1,
-        mean_tokens=256,
+        mean_tokens=160,
         longest_tokens=1024,
         rank=16,
         modules="all-linear",

@@ -7,18 +7,17 @@ from spool.protocol.catalogue import Published
 
 
 def label(model: Published, on_gpu: bool) -> str:
-    """Name, size and memory, for the list."""
+    """Name, size on the disk and memory (of the card, in 4 bit, where there is one), for the list."""
     count, memory = needs.parameters(model), needs.of(model)
     said = [model.name]
     if count:
-        said.append(t("train.published.size", size=quantities.size(2 * count)))
+        said.append(quantities.size(2 * count))
     if memory:
-        kind, needed = ("gpu", memory.gpu_4bit) if on_gpu else ("cpu", memory.cpu)
-        said.append(t(f"train.published.from_{kind}", memory=quantities.size(needed)))
+        said.append(t("train.published.needs", memory=quantities.size(memory.gpu_4bit if on_gpu else memory.cpu)))
     return " · ".join(said)
 
 
-def about(model: Published, fetched: bool) -> list[str]:
+def about(model: Published, fetched: bool, on_gpu: bool) -> list[str]:
     """Sentences in Markdown; what is put into them are the catalogue's own words."""
     count, memory = needs.parameters(model), needs.of(model)
     context = quantities.count(model.context_tokens)
@@ -29,10 +28,9 @@ def about(model: Published, fetched: bool) -> list[str]:
     size = quantities.size(2 * count if count else None)
     said.append(t(f"train.published.{where}", repository=model.repository, size=size))
     if memory:
-        gpu = {name: quantities.size(getattr(memory, f"gpu_{name}")) for name in ("4bit", "8bit", "16bit")}
-        four, eight, sixteen = gpu.values()
-        cpu = quantities.size(memory.cpu)
-        said.append(t("train.published.memory", four=four, eight=eight, sixteen=sixteen, cpu=cpu))
+        four, eight, sixteen = map(quantities.size, (memory.gpu_4bit, memory.gpu_8bit, memory.gpu_16bit))
+        cpu, kind = quantities.size(memory.cpu), "gpu" if on_gpu else "cpu"
+        said.append(t(f"train.published.memory_{kind}", four=four, eight=eight, sixteen=sixteen, cpu=cpu))
     if model.reads:
         said.append(t("train.published.text_only"))
     said.append(t(f"train.published.tested_{model.tested or 'not'}"))

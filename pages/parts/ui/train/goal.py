@@ -62,7 +62,7 @@ def model() -> None:
         st.caption(md(kind, 120))
     elif chosen in away:
         fetched = shapes.fetched(home, away[chosen].repository) is not None
-        st.caption(" ".join(published.about(away[chosen], fetched)))
+        st.caption(" ".join(published.about(away[chosen], fetched, on_gpu)))
     elif not names:
         st.markdown(f":small[:orange[:material/deployed_code:] {t('train.no_model')}]")
     elif typed:
