@@ -62,7 +62,9 @@ def test_what_is_said_of_each_can_be_used_here(model: Published) -> None:
     if said := re.fullmatch(r"(\d+)(B|M)", model.size):
         stated = int(said[1]) * (1e9 if said[2] == "B" else 1e6)
         assert 0.95 * stated < count < 1.31 * stated, "Google's 2B has 2.6"
-    assert (model.parameters is None) == (shapes.named(model.name) is not None)
+    shape = shapes.named(model.name)
+    assert (model.parameters is None) == (shape is not None)
+    assert shape is None or GENERATIONS[shape.kind] is generation
 
 
 def test_four_bits_need_least_and_a_larger_one_more() -> None:
