@@ -41,7 +41,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     low = low_disk(attempt.run.root, spec.limits.min_free_gb)
     if low:
         raise low
-    base = bases.find(spec.model, attempt)
+    base = bases.find(spec.model, attempt, min_free_gb=spec.limits.min_free_gb)
     encoder = Encoder.for_model(base.folder)
     data = _find_data(spec, attempt, base, encoder)
     hashed = ThreadPoolExecutor(1).submit(bases.sha256, attempt.home, base.folder)  # while the libraries load

@@ -367,7 +367,7 @@ def test_a_spec_is_brought_and_nothing_of_it_is_lost(here: World) -> None:
         "model": "gemma-3-270m",
         "dataset": EXAMPLE,
         "lora": {"rank": 4, "allpha": 3},
-        "train": {"epochs": "many", "packing": False},
+        "train": {"epochs": "many", "packing": "often"},
         "export": ["merged"],
         "epoch": 3,
         "submission_id": "mine",
