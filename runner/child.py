@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 from runner.checkpoint import EXIT_INTERRUPTED
-from runner.job import Attempt, Stopped, StopRequest
+from runner.job import Anew, Attempt, Stopped, StopRequest
 from spool.health import failure
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
@@ -49,18 +49,22 @@ def perform(attempt: Attempt) -> dict[str, Any]:
     if result is None:
         from runner import train
 
-        result = train.train(spec, attempt)
+        try:
+            result = train.train(spec, attempt)
+        except Anew:
+            begin_anew()
+        assert result is not None
         if not finish.wanted(spec, attempt):
             return result
         durable.write_json(attempt.run.trained, result)
-        _begin_anew()
+        print("-- the adapter is there", flush=True)
+        begin_anew()
     return finish.finish(spec, attempt, result)
 
 
-def _begin_anew() -> None:
+def begin_anew() -> NoReturn:
     """The same process, as if it had just been started: nothing is left of the training's memory, nor of what Unsloth
     has patched, when its exports are proven and its report is made."""
-    print("-- the adapter is there", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "runner.child", *sys.argv[1:]], _ENVIRONMENT)
 
 

@@ -20,6 +20,10 @@ class Stopped(BaseException):
     """Raised at a point where the job can be left at once; a BaseException so that no library swallows it."""
 
 
+class Anew(BaseException):
+    """Raised where an attempt goes on in its process begun anew, with nothing in memory."""
+
+
 class StopRequest:
     """Whether this attempt was asked to end: by SIGTERM, or by control/cancel-ID (which an orphan sees as well).
 

@@ -7,6 +7,7 @@ for a base in 16 bit, else `runner.padded`, which is Unsloth's. Both learn the s
 import hashlib
 import json
 import math
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from runner import bases, checkpoint
 from runner.bases import Base
 from runner.course import Course
 from runner.exports import adapter
-from runner.job import Attempt, Stopped, low_disk
+from runner.job import Anew, Attempt, Stopped, low_disk
 from spool.data import prepared
 from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
@@ -36,6 +37,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     Raises:
         FinetunerError: with a code, in words a person can act on.
         Stopped: on request, after a checkpoint where one was possible.
+        Anew: the training goes on from its newest checkpoint in a process begun anew.
     """
     started = time.perf_counter()
     low = low_disk(attempt.run.root, spec.limits.min_free_gb)
@@ -63,7 +65,12 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
     trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, card)
-    _learn(attempt, trainer, course, resume)
+    try:
+        _learn(attempt, trainer, course, resume)
+    except torch.OutOfMemoryError:
+        if attempt.stop.requested or not _step_down(spec, attempt):
+            raise
+        raise Anew from None
     if course.best and course.best[1] != trainer.state.global_step:
         _load_best(attempt, trainer.model, course, spec_hash)
 
@@ -107,6 +114,23 @@ def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> 
         raise Stopped
 
 
+def _step_down(spec: JobSpec, attempt: Attempt) -> bool:
+    """Puts fewer rows on the card at once, from here on in all attempts; False where it is one already. Packed rows
+    need none of this: they come in smaller parts by themselves."""
+    size, accumulation = spec.train.batch_size, spec.train.gradient_accumulation
+    assert isinstance(size, int)
+    assert isinstance(accumulation, int)
+    if size == 1 or spec.train.packing:
+        return False
+    rows = size * accumulation
+    smaller = max(each for each in range(1, size // 2 + 1) if rows % each == 0)
+    words = f"the memory ran out with rows by {size} on the card: from now on they come by {smaller}"
+    attempt.note(f"{words}. Each step still learns from {rows} rows.")
+    changed = {"batch_size": smaller, "gradient_accumulation": rows // smaller}
+    _keep_resolved(spec.model_copy(update={"train": spec.train.model_copy(update=changed)}), attempt)
+    return True
+
+
 def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) -> Prepared:
     """What the check left. It is made anew where it is missing, damaged, or tokenised for another model."""
     data = prepared.load(attempt.run.data)
@@ -147,6 +171,8 @@ def _engine(spec: JobSpec) -> Any:
         from runner.packed import engine
 
         return engine
+    if "transformers" in sys.modules and "unsloth" not in sys.modules:  # loaded ahead, for packed rows
+        raise Anew
     from runner import padded
 
     return padded
@@ -210,8 +236,10 @@ def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
 
 
 def _spec_hash(spec: JobSpec, base: Base, data: Prepared) -> str:
-    """What a checkpoint is bound to: everything that the loss curve depends on."""
+    """What a checkpoint is bound to: everything that the loss curve depends on. In how many parts a step's rows come
+    is none of it."""
     document = {k: v for k, v in spec.to_json().items() if k in ("precision", "lora", "train", "data")}
+    document["train"] = {k: v for k, v in document["train"].items() if k not in ("batch_size", "gradient_accumulation")}
     document["base"] = [base.reference, base.revision, base.weights_bytes]
     document["dataset"] = [data.dataset["sha256"], data.files["train.arrow"]["sha256"], data.tokenizer_sha256]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -281,13 +281,22 @@ def test_what_cannot_be_packed_says_why(trainer: TrainerProcess, spec: dict[str,
 
 
 @pytest.mark.training
-def test_packed_and_padded_jobs_learn_alike(trainer: TrainerProcess, packed_job: str) -> None:
+def test_unsloth_is_never_loaded_behind_the_libraries_it_patches(trainer: TrainerProcess, packed_job: str) -> None:
+    """A process may have loaded them ahead, for packed rows: a padded job has it begun anew."""
+    job_id = trainer.job(**{**SPEC, "train": {"max_steps": 2, "packing": False}})
+    assert trainer.attempt(job_id)["outcome"] == "begun anew"
+
+
+@pytest.mark.training
+def test_packed_and_padded_jobs_learn_alike(trainer: TrainerProcess, folder: Path, tmp_path: Path) -> None:
     """The same rows in each step, weighed alike. Unsloth computes in other types, so the curves differ a little."""
     same = {**SPEC, "lora": {}, "train": {**SPEC["train"], "learning_rate": 1e-3}}
+    unsloths = TrainerProcess(Home(tmp_path / "home").create(), folder)
     found = {}
-    for packing in (True, False):
-        job_id = trainer.job(**{**same, "train": {**same["train"], "packing": packing}})
-        assert trainer.attempt(job_id)["outcome"] == "finished"
-        rows = metrics.read(trainer.home.run(job_id).metrics)
+    for process, packing in ((trainer, True), (unsloths, False)):
+        job_id = process.job(**{**same, "train": {**same["train"], "packing": packing}})
+        assert process.attempt(job_id)["outcome"] == "finished"
+        rows = metrics.read(process.home.run(job_id).metrics)
         found[packing] = [row.get("loss", row.get("eval_loss")) for row in rows]
+    unsloths.end()
     assert found[True] == pytest.approx(found[False], abs=0.02)

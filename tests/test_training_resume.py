@@ -218,6 +218,23 @@ def test_a_stop_at_each_kind_of_point_is_interrupted_and_resumes(
     assert stopped >= 7
 
 
+def test_where_the_card_is_too_small_the_same_rows_come_in_smaller_parts(trainer: TrainerProcess) -> None:
+    """In mid-run: the same job goes on from its newest checkpoint, and learns nearly the same."""
+    spec = {**SPEC, "lora": {}, "train": {**SPEC["train"], "effective_batch": 4, "batch_size": 4}}
+    undisturbed, job_id = trainer.job(**spec), trainer.job(**spec)
+    assert trainer.attempt(undisturbed)["outcome"] == "finished"
+    assert trainer.attempt(job_id, small_from=6)["outcome"] == "begun anew"
+    answer = trainer.attempt(job_id, small_from=1)
+    assert answer["outcome"] == "finished", answer
+    train = durable.read_json(trainer.home.run(job_id).spec)["train"]
+    assert [train[name] for name in ("effective_batch", "batch_size", "gradient_accumulation")] == [4, 2, 2]
+    (note,) = trainer.notes(job_id)
+    assert note.startswith("the memory ran out with rows by 4 on the card: from now on they come by 2.")
+    curves = [trainer.learned(each)[1] for each in (undisturbed, job_id)]
+    assert curves[0].keys() == curves[1].keys()
+    assert curves[1] == pytest.approx(curves[0], abs=0.01)
+
+
 def test_another_spec_starts_anew_and_says_so(trainer: TrainerProcess, broken_off: str) -> None:
     job_id = trainer.copy(broken_off)
     run = trainer.home.run(job_id)

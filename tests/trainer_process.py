@@ -3,11 +3,13 @@
 Run as: python tests/trainer_process.py        (one order a line on stdin, one answer a line on file descriptor 3)
 
 An order: home, job, attempt; at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left as by
-SIGKILL (`kill_at`), or after which step that is (`kill_after`); from which batch on the loss is NaN (`nan_from`).
+SIGKILL (`kill_at`), or after which step that is (`kill_after`); from which batch on the loss is NaN (`nan_from`), or
+the card has room for 2 rows only (`small_from`).
 """
 
 import gc
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from runner.child import perform
+from runner import child
 from runner.job import Attempt, Stopped, StopRequest
 from spool.health import failure
 from spool.protocol import durable, metrics
@@ -139,6 +141,17 @@ class Killed(BaseException):
     """What SIGKILL leaves: nothing is done after it."""
 
 
+class BegunAnew(BaseException):
+    """Where a child would have replaced itself."""
+
+
+def begin_anew() -> None:
+    raise BegunAnew
+
+
+child.begin_anew = begin_anew  # type: ignore[assignment]
+
+
 class Watched(Attempt):
     stop_at: int | None = None
     kill_at: int | None = None
@@ -157,16 +170,21 @@ class Watched(Attempt):
             raise Killed
 
 
-def spoil(batch: int) -> None:
-    """From this batch on the next trainer's loss is NaN."""
+def spoil(nan_from: float, small_from: float) -> None:
+    """From these batches on the next trainer's loss is NaN, or its card has no room for more than 2 rows."""
     from runner import padded
 
     class Spoilt(padded.Trainer):
         batches = 0
 
-        def compute_loss(self, *values: Any, **named: Any) -> Any:
+        def compute_loss(self, model: Any, inputs: Any, *values: Any, **named: Any) -> Any:
+            import torch
+
             self.batches += 1
-            return super().compute_loss(*values, **named) * (float("nan") if self.batches >= batch else 1.0)
+            if self.batches >= small_from and len(inputs["input_ids"]) > 2:
+                raise torch.OutOfMemoryError
+            nan = float("nan") if self.batches >= nan_from else 1.0
+            return super().compute_loss(model, inputs, *values, **named) * nan
 
     padded.Trainer = Spoilt  # type: ignore[misc]
 
@@ -181,21 +199,24 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     attempt.kill_after = order.get("kill_after")
     began = time.perf_counter()
     answer: dict[str, Any] = {"outcome": "finished"}
-    if order.get("nan_from"):
+    spoilt = order.keys() & {"nan_from", "small_from"}
+    if spoilt:
         from runner import padded
 
         kept = padded.Trainer
-        spoil(order["nan_from"])
+        spoil(order.get("nan_from", math.inf), order.get("small_from", math.inf))
     try:
-        answer["result"] = perform(attempt)
+        answer["result"] = child.perform(attempt)
     except Stopped:
         answer["outcome"] = "stopped"
     except Killed:
         answer["outcome"] = "killed"
+    except BegunAnew:
+        answer["outcome"] = "begun anew"
     except Exception as error:
         traceback.print_exc()
         answer |= {"outcome": "failed", "error": failure.explain_exception(error)}
-    if order.get("nan_from"):
+    if spoilt:
         padded.Trainer = kept
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.collect()
