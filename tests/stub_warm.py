@@ -1,0 +1,28 @@
+"""The child that is kept warm, with the stub trainer for its job and no libraries.
+
+What lies in HOME/load says how loading them goes: `slow` (until HOME/loaded is there), `fail` (it cannot be done), or
+both; nothing there: at once.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import stub_trainer
+
+from runner import child, warm
+
+
+def load(on_gpu: bool) -> None:
+    home = Path(sys.argv[sys.argv.index("--home") + 1])
+    how = (home / "load").read_text() if (home / "load").exists() else ""
+    while "slow" in how and not (home / "loaded").exists():
+        time.sleep(0.01)
+    if "fail" in how:
+        raise ImportError("no libraries here")
+
+
+if __name__ == "__main__":
+    warm.load = load
+    child.main = lambda _: stub_trainer.main()
+    sys.exit(warm.main())
