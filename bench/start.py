@@ -3,7 +3,7 @@
 Run as: python -m bench.start [--model FOLDER] [--pairs 3]   (goal: warm at most 65 % of cold on a CPU, 40 % on a GPU)
 
 One home and one runner a way, so that both find their caches filled: the first job of each is not counted. The warm
-child is ready before the drop, as it is where a job comes to an idle runner. Each time is read from what the job
+child is ready before each drop, as it is where a job comes to an idle runner. Each time is read from what the job
 wrote: the first metrics row with a loss, and the phases among its events.
 """
 
@@ -44,11 +44,10 @@ class Way:
         if self.warm:
             log = self.home.cache / "warm.log"
             until(lambda: log.exists() and "-- ready" in log.read_text())
-            log.unlink()  # the next child writes a new one
 
     def job(self, spec: dict[str, Any]) -> dict[str, float]:
         """Seconds from the drop to the end of the first step, and to what comes before it."""
-        self.ready()
+        (self.home.cache / "warm.log").unlink(missing_ok=True)  # the next child writes a new one
         dropped = time.time()
         job_id = dropbox.submit(self.home, spec)
         until(lambda: jobs.get_job(self.home, job_id).ended)
@@ -91,6 +90,8 @@ def main() -> int:
     try:
         for pair in range(arguments.pairs + 1):
             for warm, way in ways.items():
+                for each in ways.values():  # nothing loads beside the job that is measured
+                    each.ready()
                 found = way.job(spec)
                 print("warm" if warm else "cold", json.dumps({k: round(v, 2) for k, v in found.items()}), flush=True)
                 if pair:

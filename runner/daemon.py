@@ -158,8 +158,6 @@ class Daemon:
         self.gate.settle()
         if self.stopping:
             self.gate.stop()
-            if self.warm:
-                self.warm.end()
             if self.running:
                 self.running.child.terminate(self.options.stop_s)
             return 0.2

@@ -6,6 +6,7 @@ child that checks data has no part in that lock and sees no GPU. A child that wa
 with the job.
 """
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -251,11 +252,10 @@ class Warm:
 
 def _set_priority(child: Child, niceness: int) -> None:
     """Of all its threads: in Linux each has its own."""
-    try:
+    with contextlib.suppress(OSError):  # it has just ended
         for thread in os.listdir(f"/proc/{child.process.pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
-    except OSError:  # it has just ended, or a thread of it
-        pass
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
 
 
 def _priority_returns() -> bool:

@@ -39,12 +39,10 @@ class Line(threading.Thread):
         data, fds, *_ = socket.recv_fds(self.socket, MOST_BYTES, 8)
         if not data:
             os._exit(0)
-        *lock, log = fds
+        *_, log = fds  # those of the lock stay open, also where the process begins anew for its exports
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        for fd in lock:  # the process that exports, and begins anew for it, holds the lock as well
-            os.set_inheritable(fd, True)
         self.order = json.loads(data)
 
     def hang_up(self) -> None:
@@ -58,6 +56,8 @@ def load(on_gpu: bool) -> None:
     Raises:
         RuntimeError: something has opened one.
     """
+    from runner import train  # noqa: F401
+
     if not on_gpu:
         import unsloth  # noqa: F401  (it patches the others, so it comes first)
         from trl import SFTConfig, SFTTrainer  # noqa: F401
