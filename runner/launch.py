@@ -209,11 +209,11 @@ class Warm:
     def take(self, job_id: str, attempt: int, gpu_lock: Lock) -> Child | None:
         """Hands the job to the child, also while it still loads; None where a fresh process has to do it."""
         assert gpu_lock.fds, "a job is handed over only under the GPU lock"
-        self._not_before = self.clock() + self.AFTER_S
+        self._not_before = max(self._not_before, self.clock() + self.AFTER_S)
         child = self.child
-        if child is None or not self._fits(job_id):
+        if child is None or child.poll() or not self._fits(job_id):
             return None
-        if child.poll() or self.variables != environment(self.home):
+        if self.variables != environment(self.home):
             self.end()
             return None
         _set_priority(child, self._niceness)
@@ -221,8 +221,7 @@ class Warm:
         with open(self.home.run(job_id).log, "ab") as output:
             try:
                 socket.send_fds(self.line, [json.dumps(order).encode()], [*gpu_lock.fds, output.fileno()])
-            except OSError:
-                self.end()
+            except OSError:  # it has just ended, or is about to
                 return None
         child.name, child.oom_kills = job_id, oom_kills()
         self._forget()

@@ -21,6 +21,12 @@ from spool.protocol.home import Home
 AHEAD = "-- the libraries were loaded ahead"
 
 
+@pytest.fixture(autouse=True)
+def often(home: Home) -> None:
+    """The daemon looks often: a child is begun at its second look."""
+    home.settings.write_text('{"scan_s": 0.2}')
+
+
 @pytest.fixture
 def runner(home: Home, make_runner: Callable[..., Runner]) -> Runner:
     return make_runner(home, STUB, warm=STUB_WARM)
@@ -110,7 +116,6 @@ def test_a_job_that_was_handed_over_while_it_loads_can_be_stopped(
     runner = make_runner(home, STUB, warm=STUB_WARM)
     pid = waiting(runner)
     job_id = drop(home)
-    runner.wait(job_id, "running")
     wait_for(lambda: pid in processes.holders(home.run(job_id).log))
     os.kill(pid, signal.SIGUSR1)  # the watchdog asks where it hangs, and reads it in the job's log
     wait_for(lambda: "in load" in home.run(job_id).log.read_text())
@@ -129,9 +134,9 @@ def test_a_job_that_is_handed_over_while_it_loads_begins_when_it_has(
 ) -> None:
     (home.root / "load").write_text("slow")
     runner = make_runner(home, STUB, warm=STUB_WARM)
-    waiting(runner)
+    pid = waiting(runner)
     job_id = drop(home)
-    runner.wait(job_id, "running")
+    wait_for(lambda: pid in processes.holders(home.run(job_id).log))
     (home.root / "loaded").touch()
     assert runner.wait(job_id, "done").attempts == 1
     assert AHEAD in home.run(job_id).log.read_text()
@@ -163,10 +168,14 @@ def test_where_the_libraries_cannot_be_loaded_the_job_begins_cold(
     runner.start()
     pid = waiting(runner)
     second = drop(home)
-    runner.wait(second, "running")
+    wait_for(lambda: pid in processes.holders(home.run(second).log))
+    home.settings.unlink()
+    os.mkfifo(home.settings)  # the trainer, the real one, waits at it
     (home.root / "loaded").touch()
     wait_for(lambda: f"--job\0{second}" in Path(f"/proc/{pid}/cmdline").read_text())
     assert pid in processes.holders(home.gpu_lock)
+    home.settings.write_text("{}")
+    home.settings.unlink()
     job = runner.wait(second, "failed")  # by the real trainer, which has read the model
     assert job.attempts == 1
     assert "no libraries here" in home.run(second).log.read_text()
@@ -262,4 +271,18 @@ def test_none_is_started_while_memory_is_short_or_a_job_has_just_begun(
     assert warm.take(run_of(home, "1"), 1, lock(home)) is None
     assert not warm.due()
     warm.clock = lambda: launch.Warm.AFTER_S
+    assert warm.due()
+
+
+def test_one_that_ended_by_itself_is_not_replaced_at_once_whatever_starts_meanwhile(
+    home: Home, warm: launch.Warm
+) -> None:
+    warm.start(on_gpu=False)
+    assert warm.child
+    warm.child.process.kill()
+    wait_for(lambda: warm.due() or warm.child is None)
+    assert warm.take(run_of(home, "1"), 1, lock(home)) is None
+    warm.clock = lambda: launch.Warm.PAUSE_S - 1
+    assert not warm.due()
+    warm.clock = lambda: launch.Warm.PAUSE_S
     assert warm.due()
