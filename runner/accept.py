@@ -20,7 +20,7 @@ from runner.rejection import user_name
 from runner.room import Room
 from runner.submitters import Submitters, claim
 from spool.protocol import durable, parse, resolve
-from spool.protocol.errors import Problem, SpecError
+from spool.protocol.errors import FinetunerError, Problem, SpecError
 from spool.protocol.home import FINAL, Home, State
 from spool.protocol.jobs import now_iso
 from spool.protocol.spec import EvaluateSpec, ExportSpec, GenerateSpec, Spec
@@ -279,10 +279,14 @@ class Intake:
         run = self.home.run(job_id)
         run.root.mkdir(exist_ok=True)
         named, model = spec.name or default_name(spec, self.home), spec.model
+        settled: dict[str, str | None] = {}
+        if model is not None:
+            model = settled["model"] = self._repository(model)
         if spec.jobs:
             model = resolve.trained(self.home, spec.jobs[0]).reference
         durable.write_unsynced(run.spec_orig, data)
-        durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), "name": named, "submitted_by": user}))
+        settled |= {"name": named, "submitted_by": user}
+        durable.write_unsynced(run.spec, durable.to_bytes({**spec.to_json(), **settled}))
         self.sequence += 1
         token = Token(spec.priority, self.sequence, job_id)
         body = {
@@ -313,6 +317,13 @@ class Intake:
         if unresolved:
             raise SpecError(parse.placed(unresolved, parse.decode(data)))
         return spec
+
+    def _repository(self, model: str) -> str:
+        """What a name of the catalogue stands for; any other reference as it is."""
+        try:
+            return self.places.model(model).reference
+        except (FinetunerError, OSError):  # gone since it was judged: the job's check will say so
+            return model
 
     def _unclaimed(self, spec: Spec, job_id: str, claims: dict[Path, str]) -> list[Path]:
         """The markers to write for the job. Raises SpecError where another job has its submission_id, or makes the same

@@ -14,6 +14,7 @@ from spool.protocol import durable, manifest
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.resolve import Trained
+from spool.protocol.training import Limits
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Base:
         return steps.precision(asked, self.parameters, on_gpu, free_bytes)
 
 
-def find(reference: str, attempt: Attempt, revision: str | None = None) -> Base:
+def find(
+    reference: str, attempt: Attempt, revision: str | None = None, min_free_gb: float = Limits().min_free_gb
+) -> Base:
     """The base that a spec names; one on the hub is fetched, the same commit in every attempt of a job.
 
     Args:
         revision: the commit to fetch; None: the newest.
+        min_free_gb: what must stay free on the disk.
 
     Raises:
         FinetunerError: there is none, or it has no safetensors weights.
@@ -50,6 +54,7 @@ def find(reference: str, attempt: Attempt, revision: str | None = None) -> Base:
             reference,
             pulse=attempt.pulse,
             revision=wanted,
+            min_free_gb=min_free_gb,
             told=lambda how_far: attempt.phase(f"fetching {reference}, {how_far}"),
         )
         durable.write_json(attempt.run.base, {"revision": revision})

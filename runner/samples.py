@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from runner.answer import BASE, Reply, Row, answer
 from runner.job import Attempt
+from runner.packed import ATTENTION
 from runner.progress import Progress
 from runner.randomness import random_state, restore
 from spool.data.judging.chat import Encoder
@@ -135,7 +136,7 @@ class Samples(TrainerCallback):
 
     def _answered(self, model: Any, prompt: Prompt, who: str | None) -> Reply:
         row = Row(who or str(model.active_adapter), prompt.ids)
-        if model.device.type == "cpu":
+        if model.device.type == "cpu" or is_packed(model):
             return answer(model, self.encoder, [row], Sampling(max_new_tokens=MAX_NEW_TOKENS), self._look)[0]
         with model.disable_adapter() if who == BASE else contextlib.nullcontext():
             return self._without_cache(model, prompt)
@@ -171,7 +172,7 @@ def undisturbed(model: Any) -> Iterator[None]:
     unsloths = [vars(each).pop("generate", None) for each in wrapped]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _answering(model) if is_packed(model) else contextlib.nullcontext():
             yield
     finally:
         for each, generate in zip(wrapped, unsloths, strict=True):
@@ -180,3 +181,18 @@ def undisturbed(model: Any) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         restore(random)
+
+
+def is_packed(model: Any) -> bool:
+    return bool(model.get_base_model().config._attn_implementation == ATTENTION)
+
+
+@contextlib.contextmanager
+def _answering(model: Any) -> Iterator[None]:
+    """Lets a model that attends to packed rows answer like any other: attention with a mask."""
+    inner = model.get_base_model()
+    inner.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(ATTENTION)

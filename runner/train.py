@@ -1,13 +1,15 @@
 """The training recipe, top to bottom: data, base model, LoRA, trainer, train (or resume), export.
 
-Unsloth does the work on GPU and CPU alike; nothing here adds to or takes from what a plain Unsloth script with the
-same settings learns (tests/test_training_parity.py compares the two, loss by loss and tensor by tensor).
+There are two ways to train, and the spec's resolved `packing` says which: `runner.packed.engine` where a card has room
+for a base in 16 bit, else `runner.padded`, which is Unsloth's. Both learn the same.
 """
 
 import hashlib
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,11 @@ from spool.data import prepared
 from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
 from spool.data.prepared import Prepared
-from spool.forecast import steps
+from spool.forecast import costs, shapes, steps
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec
-from spool.protocol.training import batches
 
-LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SMALL_MODEL_PARAMETERS = 1_000_000_000
 
 
@@ -41,35 +41,38 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     low = low_disk(attempt.run.root, spec.limits.min_free_gb)
     if low:
         raise low
-    base = bases.find(spec.model, attempt)
+    base = bases.find(spec.model, attempt, min_free_gb=spec.limits.min_free_gb)
     encoder = Encoder.for_model(base.folder)
     data = _find_data(spec, attempt, base, encoder)
     hashed = ThreadPoolExecutor(1).submit(bases.sha256, attempt.home, base.folder)  # while the libraries load
 
     attempt.phase("loading the libraries")
-    import unsloth  # noqa: F401, I001  (it patches the others, so it comes first)
     import torch
-    from transformers import set_seed
 
     on_gpu = torch.cuda.is_available()
-    spec = _resolve(spec, base, data, on_gpu, bases.free_gpu_bytes(torch) if on_gpu else 0)
+    card = _card(spec, attempt, base, bases.free_gpu_bytes(torch) if on_gpu else None)
+    spec = _resolve(spec, base, data, card)
     _keep_resolved(spec, attempt)
+    engine = _engine(spec)
 
     attempt.phase("loading the model")
+    from transformers import set_seed
+
     set_seed(spec.train.seed)
-    model, tokenizer = _load(spec, base)
+    model = engine.load(spec, base)
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
-    trainer, course = _trainer(spec, attempt, model, tokenizer, data, encoder, resume, spec_hash)
+    trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, card)
     _learn(attempt, trainer, course, resume)
     if course.best and course.best[1] != trainer.state.global_step:
-        _load_best(attempt, model, course, spec_hash)
+        _load_best(attempt, trainer.model, course, spec_hash)
 
     attempt.phase("saving the adapter")
     facts = _facts(attempt, base, data, course, trainer, torch, on_gpu)
+    facts |= {"room_tokens": int(card.room_tokens) if on_gpu and spec.train.packing else None}
     facts |= {"base": {**facts["base"], "sha256": hashed.result()}, "seconds": round(time.perf_counter() - started, 1)}
     whose = {"job": attempt.job_id, "name": spec.name or attempt.job_id, "settings": spec.to_json(), **facts}
-    folder = adapter.save(attempt.run.exports, model, base.folder, encoder, whose, attempt.pulse)
+    folder = adapter.save(attempt.run.exports, trainer.model, base.folder, encoder, whose, attempt.pulse)
     return {"adapter": attempt.home.relative(folder), **facts}
 
 
@@ -81,7 +84,7 @@ def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> 
     """
     from transformers import TrainerState
 
-    from runner.trainer import EndedEarly
+    from runner.lasting import EndedEarly
 
     if resume is not None:
         state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
@@ -112,12 +115,52 @@ def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) ->
     return prepare(Task.of(spec, attempt.places, encoder), attempt.run.data, attempt.phase)
 
 
-def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes: int) -> JobSpec:
+@dataclass(frozen=True)
+class Card:
+    """What the plan of a training depends on beside the spec and the rows; no card: a CPU."""
+
+    free_bytes: int | None
+    kind: str
+    """The base's model_type."""
+    room_tokens: float
+    """Of packed rows that there is memory for."""
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.free_bytes is not None
+
+
+def _card(spec: JobSpec, attempt: Attempt, base: Base, free_bytes: int | None) -> Card:
+    shape = shapes.of(attempt.home, base.reference, base.folder)
+    if shape is None or free_bytes is None:
+        return Card(free_bytes, shape.kind if shape else "", 0.0 if free_bytes else math.inf)
+    return Card(
+        free_bytes,
+        shape.kind,
+        costs.room_tokens(shape, spec.lora.rank, spec.lora.target_modules, free_bytes),
+    )
+
+
+def _engine(spec: JobSpec) -> Any:
+    """Loads the libraries of the one way or the other."""
+    if spec.train.packing:
+        from runner.packed import engine
+
+        return engine
+    from runner import padded
+
+    return padded
+
+
+def _resolve(spec: JobSpec, base: Base, data: Prepared, card: Card) -> JobSpec:
     """The spec with every `auto` replaced by what it becomes here."""
+    on_gpu = card.on_gpu
+    precision = base.precision(spec.precision, on_gpu, card.free_bytes or 0)
     try:
-        size, accumulation = batches(spec.train)
+        packed = steps.packing(spec.train, precision, card.kind, on_gpu, card.room_tokens, data.max_length)
+        size, accumulation = steps.parts(spec.train, packed)
     except ValueError as error:
-        raise FinetunerError(f"/train: {error}.", "Choose a divisor.", "bad_spec") from None
+        raise FinetunerError(f"/train: {error}.", "Choose another value, or auto.", "bad_spec") from None
     rows, t = data.train_rows, spec.train
     total = steps.total(t, rows, size, accumulation)
     train = t.model_copy(
@@ -128,9 +171,9 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
             "learning_rate": (5e-4 if base.parameters < SMALL_MODEL_PARAMETERS else 2e-4)
             if t.learning_rate == "auto"
             else t.learning_rate,
-            "optimizer": steps.optimizer(t, on_gpu),
-            "gradient_checkpointing": steps.checkpointing(t, on_gpu),
-            "packing": False,
+            "optimizer": steps.optimizer(t, on_gpu, packed),
+            "gradient_checkpointing": steps.checkpointing(t, on_gpu, packed),
+            "packing": packed,
             "save_steps": steps.save_every(t, total),
         }
     )
@@ -148,7 +191,7 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, on_gpu: bool, free_bytes
     )
     return spec.model_copy(
         update={
-            "precision": base.precision(spec.precision, on_gpu, free_bytes),
+            "precision": precision,
             "train": train,
             "data": resolved_data,
             "eval": spec.eval.model_copy(update={"every_steps": every, "sample_prompts": _sampled(spec, data, on_gpu)}),
@@ -174,48 +217,21 @@ def _spec_hash(spec: JobSpec, base: Base, data: Prepared) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
-    from unsloth import FastLanguageModel
-
-    assert isinstance(spec.data.max_length, int)
-    model, tokenizer = FastLanguageModel.from_pretrained(
-        str(base.folder),
-        max_seq_length=spec.data.max_length,
-        load_in_4bit=spec.precision == "4bit",
-        load_in_8bit=spec.precision == "8bit",
-        use_exact_model_name=True,
-        trust_remote_code=False,
-    )
-    modules = spec.lora.target_modules
-    model = FastLanguageModel.get_peft_model(
-        model,
-        r=spec.lora.rank,
-        lora_alpha=spec.lora.alpha,
-        lora_dropout=spec.lora.dropout,
-        target_modules=LINEAR_LAYERS if modules == "all-linear" else modules,
-        bias="none",
-        use_rslora=spec.lora.rslora,
-        use_gradient_checkpointing="unsloth" if spec.train.gradient_checkpointing else False,
-        random_state=spec.train.seed,
-    )
-    return model, tokenizer
-
-
 def _trainer(
     spec: JobSpec,
     attempt: Attempt,
+    engine: Any,
     model: Any,
-    tokenizer: Any,
     data: Prepared,
     encoder: Encoder,
     resume: Path | None,
     spec_hash: str,
+    card: Card,
 ) -> tuple[Any, Course]:
     from datasets import Dataset
 
     from runner.progress import Progress
     from runner.samples import Samples, prompts
-    from runner.trainer import Trainer
 
     def mapped(path: Path) -> Any:
         return Dataset.from_file(str(path)).select_columns(["input_ids", "labels"])
@@ -227,13 +243,8 @@ def _trainer(
         if why:
             attempt.note(f"the best checkpoint so far ({best.name}) is lost: {why}. The best of what follows is kept.")
             course.best, course.bad_evaluations = None, 0
-    trainer = Trainer(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=mapped(data.train),
-        eval_dataset=mapped(data.eval) if data.eval else None,
-        args=_arguments(spec, attempt, data.eval is not None),
-    )
+    held_out = mapped(data.eval) if data.eval else None
+    trainer = engine.trainer(spec, attempt, model, mapped(data.train), held_out, card.room_tokens)
     progress = Progress(attempt, spec.limits, course)
     trainer.keep(progress, spec_hash)
     asked = prompts(spec, data, encoder) if spec.eval.sample_prompts else []
@@ -244,39 +255,6 @@ def _trainer(
             Samples(attempt, encoder, asked, progress, every, bounded=spec.eval.sample_prompts == "auto")
         )
     return trainer, course
-
-
-def _arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> Any:
-    from trl import SFTConfig
-
-    t = spec.train
-    return SFTConfig(
-        output_dir=str(attempt.run.checkpoints),
-        per_device_train_batch_size=t.batch_size,
-        per_device_eval_batch_size=t.batch_size,
-        gradient_accumulation_steps=t.gradient_accumulation,
-        num_train_epochs=t.epochs,
-        max_steps=t.max_steps or -1,
-        learning_rate=t.learning_rate,
-        lr_scheduler_type=t.scheduler,
-        warmup_steps=t.warmup_ratio,
-        weight_decay=t.weight_decay,
-        optim=t.optimizer,
-        seed=t.seed,
-        logging_steps=t.logging_steps,
-        logging_nan_inf_filter=False,
-        max_length=spec.data.max_length,
-        packing=False,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=spec.eval.every_steps if evaluates else None,
-        prediction_loss_only=True,
-        save_strategy="steps",
-        save_steps=t.save_steps,
-        save_total_limit=None,
-        report_to="none",
-        disable_tqdm=True,
-        dataset_kwargs={"skip_prepare_dataset": True},  # the check has cut every row; a second copy would lie beside it
-    )
 
 
 def _load_adapter(model: Any, folder: Path) -> None:

@@ -49,9 +49,10 @@ class Shown:
         """A cell of a table, which is drawn on a canvas: what it tells a screen reader."""
         return self.page.locator("#stMain td").filter(has_text=text).first
 
-    def figure(self, label: str) -> str:
+    def counts(self, label: str, value: str) -> None:
+        """A figure; while a page is drawn anew, those of before stay for a moment."""
         card = self.page.get_by_test_id("stMetric").filter(has_text=label).first
-        return card.get_by_test_id("stMetricValue").inner_text()
+        expect(card.get_by_test_id("stMetricValue")).to_have_text(value, timeout=PAINT_MS)
 
 
 class Home(Shown):

@@ -23,6 +23,10 @@ class Repo:
     """(HTTP status, X-Error-Code) of every answer."""
     damaged: set[str] = field(default_factory=set)
     """Files that arrive in their full length with their last bytes wrong."""
+    gated: bool = False
+    """Anybody may ask what it holds, nobody may have it: as the real one, whose terms were not accepted."""
+    stalls: dict[str, int] = field(default_factory=dict)
+    """Of a file so many bytes come, then nothing more as long as the hub lives."""
     private: bool = False
     commits: list[str] = field(default_factory=list)
     """The message of each commit that was pushed."""
@@ -63,6 +67,8 @@ class Hub:
 
     repos: dict[str, Repo] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+    """What was asked for of files that come in parts."""
     endpoint: str = ""
     token: str = ""
     """The one that may push."""
@@ -165,10 +171,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if data is None:
             self.answer(404, b"", head, {"X-Error-Code": "EntryNotFound"})
             return
+        if repo.gated:
+            self.answer(401, b"", head, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
+            return
         self.hub.fetched += [] if head else [path]
+        known = hashlib.sha256(data).hexdigest() if is_large(path) else oid(data)
+        headers = {"ETag": f'"{known}"', "X-Repo-Commit": commit}
         if path in repo.damaged:
             data = data[:-8] + b"damaged!"
-        self.answer(200, data, head, {"ETag": f'"{oid(repo.files(commit)[path])}"', "X-Repo-Commit": commit})
+        if path in repo.stalls and not head:
+            self.stall(data, repo.stalls[path], headers)
+            return
+        status, asked = 200, self.headers.get("Range")
+        if asked and not head:
+            self.hub.ranges.append(asked)
+            begin = int(asked.removeprefix("bytes=").partition("-")[0])
+            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+            status, data = 206, data[begin:]
+        self.answer(status, data, head, headers)
+
+    def stall(self, data: bytes, after: int, headers: dict[str, str]) -> None:
+        self.send_response(200)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[:after])
+        self.hub.over.wait(60)
 
     def paths(self, repo: Repo, revision: str, names: list[str]) -> None:
         files = repo.files(repo.commit(revision) or "")

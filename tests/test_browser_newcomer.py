@@ -39,7 +39,7 @@ def test_from_a_csv_with_problems_to_a_chat_and_a_download(
 
     data = seen.Data(page, address).visit()
     data.upload("prices.csv", PRICES)
-    assert data.figure("Usable") == "62"
+    data.counts("Usable", "62")
     data.says(re.compile("no answer|empty", re.I))
     data.says(re.compile("twice|duplicate|repeated", re.I))
 

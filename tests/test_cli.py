@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "spool.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ORDERS = ["cancel", "hold", "release", "top", "up", "down"]
 VERBS = ["submit", "jobs", "show", "wait", *ORDERS, "priority", "drain", "retry", "delete", "note", "logs", "check"]
-VERBS += ["keep", "verify", "schema", "status", "doctor"]
+VERBS += ["keep", "verify", "models", "schema", "status", "doctor"]
 
 
 def finetuner(home: Home, *arguments: str, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """What a job will take: formulas against measured runs, learning from finished jobs, problems with computed cures."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,42 @@ def test_memory_is_near_what_was_measured(
     plan = Plan(10, batch, 1, mean, longest, 16, "all-linear", precision, checkpointing, "adamw_8bit", True)
     said_gb = costs.peak_bytes(shape, plan) / GB
     assert 0.9 * measured_gb < said_gb < 1.2 * measured_gb
+
+
+@pytest.mark.parametrize(
+    ("batch", "mean", "room", "measured_gb"), [(8, 1024, 14_600, 27.08), (64, 1024, 14_600, 41.93)]
+)
+def test_memory_of_packed_rows_is_near_what_was_measured(
+    batch: int, mean: int, room: float, measured_gb: float
+) -> None:
+    """Gemma 2B in 16 bit (bench/results/2026-11-23-h100-plan.json)."""
+    shape = shapes.named("gemma-2b")
+    assert shape is not None
+    plan = Plan(10, batch, 1, mean, 1024, 16, "all-linear", "16bit", False, "adamw_torch", True, packing=True)
+    said_gb = costs.peak_bytes(shape, replace(plan, room_tokens=room)) / GB
+    assert said_gb == pytest.approx(measured_gb, rel=0.1)
+
+
+def test_where_rows_are_packed() -> None:
+    shape = shapes.named("gemma-2b")
+    assert shape is not None
+    room = costs.room_tokens(shape, 16, "all-linear", 84 * GB)
+    assert 12_000 < room < 16_000
+    assert costs.room_tokens(shape, 16, "all-linear", 6 * GB) == 0
+    packs = functools.partial(steps.packing, room_tokens=room, longest=1024)
+    assert packs(Train(), "16bit", "gemma", True)
+    assert not packs(Train(), "16bit", "gemma", False), "on a CPU padded rows are the default"
+    assert not packs(Train(), "4bit", "gemma", True)
+    assert not packs(Train(), "16bit", "gemma2", True)
+    assert not packs(Train(gradient_checkpointing=True), "16bit", "gemma", True)
+    assert not packs(Train(packing=False), "16bit", "gemma", True)
+    assert not packs(Train(), "16bit", "gemma", True, longest=20_000), "a row is never split"
+    assert packs(Train(packing=True), "16bit", "gemma3_text", False)
+    with pytest.raises(ValueError, match="not built for models of the kind gemma2"):
+        packs(Train(packing=True), "16bit", "gemma2", True)
+    assert steps.parts(Train(effective_batch=48), packed=True) == (48, 1)
+    assert steps.parts(Train(effective_batch=48, batch_size=12), packed=True) == (12, 4)
+    assert steps.parts(Train(effective_batch=48), packed=False) == (8, 6)
 
 
 def test_nothing_chosen_says_nothing_and_why(home: Home) -> None:

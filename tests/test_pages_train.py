@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,22 @@ def test_no_model_and_no_data(world: World, monkeypatch: pytest.MonkeyPatch, tmp
     assert app.button(key="start").disabled
     assert "Base model: choose one." in plain(app)
     assert "Dataset: choose one." in plain(app)
+
+
+def test_a_published_model_is_chosen_with_what_it_needs_beside_it(here: World) -> None:
+    app = visit("train")
+    box = app.selectbox(key="train-model")
+    assert box.options[0] == "gemma-3-270m", "what lies here comes first, and is not listed twice"
+    listed = re.compile(r"gemma-3-4b-it · 8.6 GB · needs [\d.]+ GB")
+    assert any(map(listed.fullmatch, box.options))
+    assert not [each for each in box.options if each.startswith("gemma-3-270m ·")]
+    box.set_value("gemma-3-4b-it").run()
+    assert spec(app)["model"] == "gemma-3-4b-it"
+    assert "Gemma 3, follows instructions, up to 131,072 tokens a row, [Gemma Terms of Use](https" in plain(app)
+    assert "Fetched from unsloth/gemma-3-4b-it when the job starts (8.6 GB)." in plain(app)
+    assert "only text is trained. Not tested with this app yet." in plain(app)
+    assert not app.button(key="start").disabled
+    assert "there is no model" not in plain(app)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +367,7 @@ def test_a_spec_is_brought_and_nothing_of_it_is_lost(here: World) -> None:
         "model": "gemma-3-270m",
         "dataset": EXAMPLE,
         "lora": {"rank": 4, "allpha": 3},
-        "train": {"epochs": "many", "packing": False},
+        "train": {"epochs": "many", "packing": "often"},
         "export": ["merged"],
         "epoch": 3,
         "submission_id": "mine",

@@ -159,16 +159,16 @@ class Watched(Attempt):
 
 def spoil(batch: int) -> None:
     """From this batch on the next trainer's loss is NaN."""
-    from runner import trainer
+    from runner import padded
 
-    class Spoilt(trainer.Trainer):
+    class Spoilt(padded.Trainer):
         batches = 0
 
         def compute_loss(self, *values: Any, **named: Any) -> Any:
             self.batches += 1
             return super().compute_loss(*values, **named) * (float("nan") if self.batches >= batch else 1.0)
 
-    trainer.Trainer = Spoilt  # type: ignore[misc]
+    padded.Trainer = Spoilt  # type: ignore[misc]
 
 
 def obey(order: dict[str, Any]) -> dict[str, Any]:
@@ -182,9 +182,9 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     answer: dict[str, Any] = {"outcome": "finished"}
     if order.get("nan_from"):
-        from runner import trainer
+        from runner import padded
 
-        kept = trainer.Trainer
+        kept = padded.Trainer
         spoil(order["nan_from"])
     try:
         answer["result"] = perform(attempt)
@@ -196,7 +196,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         traceback.print_exc()
         answer |= {"outcome": "failed", "error": failure.explain_exception(error)}
     if order.get("nan_from"):
-        trainer.Trainer = kept
+        padded.Trainer = kept
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.collect()
     return {**answer, "pulses": attempt.pulses, "seconds": round(time.perf_counter() - began, 2)}

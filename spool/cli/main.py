@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--name", metavar="NAME", help="what the dataset is called (default: as the file)")
     verify = verb("verify", "hold an export against its manifest, every byte of it; needs no runner")
     verify.add_argument("path", metavar="PATH", help="the folder of an export, or a zip of it")
+    verb("models", "list the base models that a job can name, with what each needs; needs no runner")
     verb("schema", "print the JSON Schema of a job spec")
     status = verb("status", "say whether the runner works (else exit 1), what waits, and how much disk is left")
     status.add_argument("--metrics", action="store_true", help="in the text format of Prometheus")

@@ -26,6 +26,12 @@ KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
 """Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
 WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 """What a token holds beside them while its layer is at work, in the same widths."""
+PACKED_INNER = 3.0
+"""The same where rows are packed, in place of KEPT_INNER: 2.36 MB a token of Gemma 2B, from 3,072 to 8,192 tokens."""
+PACKED_TWICE = 2
+"""Packed rows are held once in what is recorded and once beside it, while that is recorded."""
+PACKED_LOGITS_BYTES = 1 << 30
+"""Of logits at once (runner/packed/loss.py)."""
 LOGITS_MOST_BYTES = 280_000_000
 """Unsloth computes the loss in chunks: the logits of a batch are never all there."""
 
@@ -48,6 +54,10 @@ H100_FLOPS = 150e12
 LAYER_S = 0.010
 """A layer's forward and backward pass however few tokens: starting kernels takes so long."""
 CORE_FLOPS = 105e9
+PACKED_FLOPS = 365e12
+"""The same where rows are packed: 36,500 tokens/s of Gemma 2B (bench/results/2026-11-23-h100-plan.json)."""
+PACKED_STEP_S = 0.010
+"""What each step has beside that: optimizer, logging."""
 CPU_BATCH_S = 0.15
 UNKNOWN_SPEED = 0.2
 EVALUATION_SHARE = 1 / 3
@@ -55,6 +65,8 @@ EVALUATION_SHARE = 1 / 3
 
 LOAD_S, LOAD_GPU_S, COMPILE_S = 18.0, 45.0, 150.0
 """Libraries, base and exports; on a card also its kernels, with the empty caches of a first job."""
+PACKED_COMPILE_S = 40.0
+"""Kernels and CUDA graphs where rows are packed."""
 LOAD_BYTES_PER_S = 400e6
 MERGE_BYTES_PER_S = 150e6
 
@@ -81,6 +93,9 @@ class Plan:
     """The formats that are made at the end."""
     report_s: float = 0.0
     """What the report at the end takes."""
+    packing: bool = False
+    room_tokens: float = math.inf
+    """Of packed rows at once; more come in parts."""
 
     @property
     def merged(self) -> bool:
@@ -96,7 +111,8 @@ class Plan:
     def peak_tokens(self) -> float:
         """Of the largest batch: rows lie one behind the other without padding, and long ones seldom come together."""
         beyond = min(self.longest_tokens - self.mean_tokens, LONG_ROWS * self.mean_tokens)
-        return self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
+        batch = self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
+        return min(batch, max(self.room_tokens, self.longest_tokens)) if self.packing else batch
 
     def with_batch(self, batch: int) -> "Plan":
         """The same effective batch in parts."""
@@ -114,9 +130,23 @@ def trained_bytes(shape: Shape, plan: Plan) -> float:
 
 
 def activation_bytes(shape: Shape, plan: Plan) -> float:
+    if plan.packing:
+        return plan.peak_tokens * packed_token_bytes(shape)
     kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
     a_token = 2 * (WORKING_INNER * shape.inner + WORKING_HIDDEN * shape.hidden) + (0 if plan.checkpointing else kept)
     return plan.peak_tokens * a_token
+
+
+def packed_token_bytes(shape: Shape) -> float:
+    """What a token of packed rows keeps for the backward pass."""
+    return 2 * shape.layers * (PACKED_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
+
+
+def room_tokens(shape: Shape, rank: int, modules: str | list[str], free_bytes: float) -> float:
+    """Tokens of packed rows that a card with so much free memory trains on at once, beside a base in 16 bit."""
+    adapter = shape.lora_parameters(rank, modules) * (ADAPTER_BYTES + OPTIMIZER_BYTES["adamw_torch"])
+    fixed = weights_bytes(shape, "16bit") + adapter + 1.5 * PACKED_LOGITS_BYTES
+    return max(0.0, (0.9 * free_bytes - fixed) / (PACKED_TWICE * packed_token_bytes(shape)))
 
 
 def peak_bytes(shape: Shape, plan: Plan) -> float:
@@ -126,7 +156,7 @@ def peak_bytes(shape: Shape, plan: Plan) -> float:
     if not plan.on_gpu:
         return LIBRARIES_BYTES + found + 2 * logits
     unpacked = 0 if plan.precision == "16bit" else 2 * shape.hidden * shape.inner
-    return found + unpacked + min(logits, LOGITS_MOST_BYTES)
+    return found + unpacked + (1.5 * PACKED_LOGITS_BYTES if plan.packing else min(logits, LOGITS_MOST_BYTES))
 
 
 def checkpoint_bytes(shape: Shape, plan: Plan) -> float:
@@ -157,6 +187,8 @@ def step_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
     work = plan.batch_tokens * flops_a_token(shape, plan)
     if not plan.on_gpu:
         batch_s = CPU_BATCH_S + work / (CORE_FLOPS * min(cores, 32))
+    elif plan.packing:
+        batch_s = PACKED_STEP_S + work / (PACKED_FLOPS * speed(device))
     else:
         slower = 1.1 if plan.precision != "16bit" else 1.0
         batch_s = shape.layers * LAYER_S * slower + work / (H100_FLOPS * speed(device))
@@ -174,7 +206,8 @@ def evaluations_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
 def overhead_s(shape: Shape, plan: Plan) -> float:
     """Seconds beside steps and evaluations: loading, compiling, saving, exporting, the report."""
     weights = shape.parameters * 2
-    fixed = LOAD_GPU_S + COMPILE_S if plan.on_gpu else LOAD_S
+    compiling = PACKED_COMPILE_S if plan.packing else COMPILE_S
+    fixed = LOAD_GPU_S + compiling if plan.on_gpu else LOAD_S
     merging = weights / MERGE_BYTES_PER_S if plan.merged else 0
     return fixed + weights / LOAD_BYTES_PER_S + merging + plan.report_s
 

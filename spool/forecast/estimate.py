@@ -18,11 +18,11 @@ from spool.forecast.history import Past
 from spool.forecast.machine import Machine
 from spool.forecast.rows import Rows
 from spool.forecast.shapes import Shape
-from spool.protocol import durable, formats, settings
+from spool.protocol import catalogue, durable, formats, settings
 from spool.protocol.errors import FinetunerError, Problem
 from spool.protocol.home import Home
 from spool.protocol.resolve import HUB_ID, Places
-from spool.protocol.training import Data, Eval, Group, Limits, Lora, Train, batches
+from spool.protocol.training import Data, Eval, Group, Limits, Lora, Train
 from spool.protocol.ulid import is_ulid
 
 GroupT = TypeVar("GroupT", bound=Group)
@@ -168,15 +168,19 @@ class Job:
 def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> Plan | None:
     """The training with every `auto` decided as the trainer will decide it; None where the batches do not divide."""
     on_gpu = here.gpu is not None
+    limit = None if asked.data.max_length == "auto" else asked.data.max_length
+    cut = counted.cut(limit)
+    room = here.gpu_bytes if here.gpu_bytes is not None else 1 << 62
+    precision = steps.precision(asked.precision, shape.parameters if shape else 0, on_gpu, room)
+    fitting_tokens = costs.room_tokens(shape, asked.lora.rank, asked.lora.target_modules, room) if shape else 0.0
     try:
-        batch, accumulation = batches(asked.train)
+        kind = shape.kind if shape else ""
+        packed = steps.packing(asked.train, precision, kind, on_gpu, fitting_tokens, cut.longest_tokens)
+        batch, accumulation = steps.parts(asked.train, packed)
     except ValueError:
         return None
     total = steps.total(asked.train, counted.train, batch, accumulation)
-    limit = None if asked.data.max_length == "auto" else asked.data.max_length
-    cut = counted.cut(limit)
     every = steps.evaluate_every(asked.evaluation, total)
-    room = here.gpu_bytes if here.gpu_bytes is not None else 1 << 62
     return Plan(
         total,
         batch,
@@ -185,15 +189,17 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
         cut.longest_tokens,
         asked.lora.rank,
         asked.lora.target_modules,
-        steps.precision(asked.precision, shape.parameters if shape else 0, on_gpu, room),
-        steps.checkpointing(asked.train, on_gpu),
-        steps.optimizer(asked.train, on_gpu),
+        precision,
+        steps.checkpointing(asked.train, on_gpu, packed),
+        steps.optimizer(asked.train, on_gpu, packed),
         on_gpu,
         counted.train,
         counted.evaluated,
         total // every if counted.evaluated else 0,
         asked.exports,
         exports.report_s(shape, here.cores, on_gpu, asked.report_s) if shape else 0.0,
+        packed,
+        fitting_tokens,
     )
 
 
@@ -276,11 +282,11 @@ def _shape(home: Home, places: Places, model: Any) -> tuple[Shape | None, Path |
     if not isinstance(model, str) or not model:
         return None, None
     try:
-        folder = places.model(model).folder
+        found = places.model(model)
     except (FinetunerError, OSError):
         return None, None
-    folder = folder or shapes.fetched(home, model)
-    return shapes.of(home, model, folder), folder
+    folder = found.folder or shapes.fetched(home, found.reference)
+    return shapes.of(home, found.reference, folder), folder
 
 
 def _rows(
@@ -299,9 +305,9 @@ def _unknown(spec: Mapping[str, Any], shape: Shape | None, counted: Rows | None)
     if not model:
         said.append("no base model is chosen.")
     elif shape is None:
-        away = isinstance(model, str) and HUB_ID.fullmatch(model) is not None
+        away = isinstance(model, str) and bool(HUB_ID.fullmatch(model) or catalogue.find(model))
         said.append(
-            "this base is not on this server, and its name is none of Gemma's: its size is not known."
+            "this base is not on this server, and its size is not known by its name."
             if away
             else "the base model's config.json cannot be found or read."
         )

@@ -1,5 +1,6 @@
 """What finished jobs took: read once a job from its folder, and kept while the process lives."""
 
+import math
 import os
 import statistics
 import threading
@@ -150,6 +151,8 @@ def _plan(run: Run, spec: dict[str, Any], result: dict[str, Any]) -> Plan:
         -(-steps // int(spec["eval"]["every_steps"])) if held else 0,
         tuple(map(str, spec["export"])),
         float((result.get("report") or {}).get("seconds") or 0.0),
+        train.get("packing") is True,
+        float(result.get("room_tokens") or math.inf),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Shape:
     head_dim: int
     vocabulary: int
     parameters: int
+    kind: str = ""
+    """The configuration's model_type."""
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -87,7 +89,8 @@ def named(reference: str) -> Shape | None:
     """The shape that a model of this name has in the catalogue."""
     name = reference.rpartition("/")[2].lower()
     key = max((key for key in catalogue()["shape"] if name.startswith(key)), key=len, default=None)
-    return _whole(catalogue()["shape"][key]) if key else None
+    found = _whole(catalogue()["shape"][key]) if key else None
+    return replace(found, kind=str(catalogue()["shape"][key].get("kind", ""))) if found and key else None
 
 
 @cache
@@ -122,13 +125,13 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
         return None
     if not isinstance(config, dict):
         return None
-    text = config.get("text_config")
+    kind, text = config.get("model_type"), config.get("text_config")
     config = {**config, **(text if isinstance(text, dict) else {})}
     found = _whole({name: _number(config.get(theirs)) for name, theirs in FIELDS.items()})
     counted = _counted(Path(folder))
     if found is None:
         return None
-    return Shape(**{**vars(found), "parameters": counted or found.parameters})
+    return replace(found, parameters=counted or found.parameters, kind=kind if isinstance(kind, str) else "")
 
 
 def _number(value: Any) -> Any:

@@ -5,7 +5,6 @@ FinetunerError                 message (what and where), hint (what to do next),
 ├── DataError                  a data file cannot be read, or holds nothing to train on
 ├── ModelError                 a base model is missing, unknown or not a usable Gemma
 ├── NotFound                   no job, dataset or file of that name
-├── NotBuilt                   the contract names it, this version does not do it yet
 └── SettingsError              the runner's own configuration is unusable (exit code 78)
 """
 
@@ -77,10 +76,6 @@ class ModelError(FinetunerError):
 
 class NotFound(FinetunerError):
     default_code = "not_found"
-
-
-class NotBuilt(FinetunerError):
-    default_code = "not_built"
 
 
 class SettingsError(FinetunerError):

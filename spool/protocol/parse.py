@@ -27,10 +27,6 @@ LONGEST_REPO = 96
 """Characters of a repository's name on the hub, without its owner."""
 SMALLEST = '{"schema": 1, "model": "gemma-3-270m", "dataset": "examples/support_tickets.jsonl"}'
 
-NOT_BUILT = {
-    "/train/packing": (True,),
-}
-
 
 def parse_spec(data: bytes) -> Spec:
     """The spec of a dropped file.
@@ -80,10 +76,6 @@ def _literal_problems(document: dict[str, Any]) -> list[Problem]:
     if isinstance(version, int | float) and version > SCHEMA_VERSION:
         message = f"made for version {shortened(f'{version:g}')}; this runner knows version {SCHEMA_VERSION}."
         return [Problem("newer_version", message, "Update the runner.", "/schema")]
-    train = document.get("train")
-    packing = train.get("packing") if isinstance(train, dict) else None
-    if isinstance(packing, int | float) and not isinstance(packing, bool):  # as above: 0 would pass for false
-        return [Problem("bad_value", f"{packing} does not fit.", 'Expected "auto" or false.', "/train/packing")]
     return []
 
 
@@ -147,8 +139,6 @@ def _wrong_value(document: Any, node: dict[str, Any], path: list[Any], pointer: 
     for part in path:
         value = value[part]
     expected = f"Expected one of {', '.join(map(json.dumps, KINDS))}." if pointer == "/kind" else _expected(node)
-    if value in NOT_BUILT.get(pointer, ()) and isinstance(value, (str, bool)):
-        return Problem("not_built", f"{json.dumps(value)} is not built yet in this version.", expected, pointer)
     if pointer == "/kind" and isinstance(value, str):
         near = difflib.get_close_matches(value, KINDS, n=1) if len(value) <= LONGEST_GUESS else []
         hint = f"Did you mean {near[0]!r}?" if near else expected

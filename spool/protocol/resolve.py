@@ -1,4 +1,5 @@
-"""What a spec's `model` and `dataset` name: a folder under models/, a hub id, a path inside the allowed roots."""
+"""What a spec's `model` and `dataset` name: a folder under models/, a model of the catalogue, a hub id, a path inside
+the allowed roots."""
 
 import difflib
 import re
@@ -6,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spool.protocol import durable, jobs
+from spool.protocol import catalogue, durable, jobs
 from spool.protocol.errors import FinetunerError, NotFound, Problem
 from spool.protocol.home import Home
 from spool.protocol.spec import EvaluateSpec, ExportSpec, JobSpec, Spec
@@ -28,7 +29,8 @@ class Unresolved(FinetunerError):
 
 @dataclass(frozen=True)
 class Model:
-    """A base model: a local folder, or an id on the Hugging Face Hub that is fetched when the job starts."""
+    """A base model: a local folder, or an id on the Hugging Face Hub that is fetched when the job starts. The
+    `reference` of a name of the catalogue is the id that it stands for."""
 
     reference: str
     folder: Path | None
@@ -63,20 +65,27 @@ class Places:
         return path
 
     def model(self, reference: str) -> Model:
-        """Raises Unresolved with the nearest names where there is no such model."""
+        """A folder under models/ comes before a model of the catalogue that has the same name.
+
+        Raises:
+            Unresolved: there is no such model; with the nearest names.
+        """
         if re.fullmatch(r"[\w.-]+", reference) and reference not in (".", ".."):
             named = self.home.models / reference
             if (named / "config.json").is_file():
                 return Model(reference, named)
         elif HUB_ID.fullmatch(reference) and not (self.started_in / reference).exists():
             return Model(reference, None)
+        published = catalogue.find(reference)
+        if published and not (self.started_in / reference).exists():
+            return Model(published.repository, None)
         path = self.path(reference)
         if (path / "config.json").is_file():
             return Model(reference, path)
         known = sorted(p.name for p in self.home.models.glob("*") if (p / "config.json").is_file())
-        near = difflib.get_close_matches(reference, known, n=1)
+        near = difflib.get_close_matches(reference, [*known, *(each.name for each in catalogue.published())], n=1)
         listed = ", ".join(known) or "none yet: `make setup` prepares gemma-3-270m"
-        hint = f"Did you mean {near[0]!r}?" if near else f"Models here: {listed}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"Models here: {listed}. `finetuner models` lists others."
         raise Unresolved(f"there is no model {reference!r}.", hint, "model_missing")
 
     def adapter(self, reference: str) -> "Trained":
@@ -94,7 +103,7 @@ class Places:
             hint = "Write base_model_name_or_path into it."
             raise Unresolved(f"{folder}/adapter_config.json names no base model.", hint, "base_missing")
         base = self.model(named)
-        return Trained("", folder.name, folder, base.folder or Path(), named, config.get("revision"))
+        return Trained("", folder.name, folder, base.folder or Path(), base.reference, config.get("revision"))
 
     def dataset(self, reference: str) -> Path:
         """The data file or folder. Raises Unresolved where there is none."""

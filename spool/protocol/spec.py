@@ -78,7 +78,8 @@ class JobSpec(Envelope):
     """What to do: "train" (this, the default), "generate", "export" or "evaluate"."""
 
     model: Reference
-    """The base: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
+    """The base: a name under models/ or of the catalogue (`finetuner models`), a Hugging Face id (ORG/NAME)
+    or a folder."""
 
     dataset: Reference
     """The rows: a file, or an uploaded NAME or NAME@VERSION."""
@@ -135,7 +136,8 @@ class GenerateSpec(Sampling, Envelope):
     """The finished training whose adapter answers, on the base it was trained on. Either this or `model`."""
 
     model: Reference | None = None
-    """A base that answers as it is: a name under models/, a Hugging Face id (ORG/NAME) or a folder."""
+    """A base that answers as it is: a name under models/ or of the catalogue (`finetuner models`), a Hugging Face id
+    (ORG/NAME) or a folder."""
 
     also: Annotated[list[Ulid], Field(max_length=4)] = Field([])
     """Further finished trainings of the same base, whose adapters answer too."""

@@ -18,6 +18,10 @@ class Group(BaseModel):
     )
 
 
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""What "all-linear" means in a Gemma."""
+
+
 class Lora(Group):
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     """Size of the adapter (LoRA rank). Higher learns more detail and takes more memory; 8 to 64 suits most data."""
@@ -64,13 +68,15 @@ class Train(Group):
     """Pulls the adapter's weights towards 0 at each step, against overfitting."""
 
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "adafactor"] = "auto"
-    """auto: 8-bit AdamW on a GPU, AdamW on a CPU."""
+    """auto: AdamW where rows are packed and on a CPU, else 8-bit AdamW."""
 
     gradient_checkpointing: Auto | bool = "auto"
-    """Computes activations twice to save memory. auto: on (Unsloth's own) with a GPU, off on a CPU."""
+    """Computes activations twice to save memory. auto: on (Unsloth's own) with a GPU where rows are not packed."""
 
-    packing: Literal["auto", False] = "auto"
-    """Joining short rows into full sequences is not built yet: auto means off."""
+    packing: Auto | bool = "auto"
+    """Rows lie one behind the other without padding and never see each other; on a GPU each step is replayed as a CUDA
+    graph. What is learned is the same. It needs a base in 16 bit without gradient_checkpointing. auto: wherever it can
+    be, on a GPU; off on a CPU."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
     """Fixes the adapter's first weights, the order of the rows and dropout."""

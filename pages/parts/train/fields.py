@@ -17,7 +17,7 @@ ESSENTIAL = (
 ELSEWHERE = ("/schema", "/kind", "/model", "/dataset", "/submission_id", "/retry_of", "/submitted_by", "/export")
 """Not drawn as plain fields: fixed, or with a place of their own on the page."""
 
-NOT_OFFERED = ("/train/packing", "/limits/on_nan")
+NOT_OFFERED = ("/limits/on_nan",)
 """Fields with only one value that means anything in this version; a list that must be empty is left out too."""
 
 

@@ -8,12 +8,14 @@ from pages.parts import quantities, words
 from pages.parts.escape import md
 from pages.parts.models import shelf
 from pages.parts.texts import t
-from pages.parts.train import presets
+from pages.parts.train import presets, published
 from pages.parts.train.figures import Figures
 from pages.parts.train.presets import Preset
 from pages.parts.ui import frame
 from pages.parts.ui.train import form
 from pages.parts.ui.train.form import DATA, MODEL, PRESET, STATE
+from spool.forecast import machine, shapes
+from spool.protocol import catalogue
 
 
 def outcome() -> None:
@@ -34,21 +36,33 @@ def outcome() -> None:
 
 
 def model() -> None:
-    """The base model: one of this server, or an id or folder that is typed."""
-    names = [base.name for base in shelf.bases(frame.home())]
-    typed = STATE.get(MODEL)
+    """The base model: one of this server, one of the catalogue, or an id or folder that is typed."""
+    home = frame.home()
+    here = shelf.bases(home)
+    names = [base.name for base in here]
+    away = {each.name: each for each in catalogue.published() if each.name not in names}
+    typed, on_gpu = STATE.get(MODEL), machine.look(home).gpu is not None
+
+    def shown(name: str) -> str:
+        return published.label(away[name], on_gpu) if name in away else str(name)
+
     st.selectbox(
         words.label("/model"),
-        [*([typed] if typed and typed not in names else []), *names],
+        [*([typed] if typed and typed not in names and typed not in away else []), *names, *away],
         accept_new_options=True,
+        format_func=shown,
         placeholder=t("train.choose_or_type"),
         help=t("train.model_help"),
         key=MODEL,
         persist_state="session",
     )
-    kind = next((base.kind for base in shelf.bases(frame.home()) if base.name == STATE.get(MODEL)), "")
+    chosen = STATE.get(MODEL)
+    kind = next((base.kind for base in here if base.name == chosen), "")
     if kind:
         st.caption(md(kind, 120))
+    elif chosen in away:
+        fetched = shapes.fetched(home, away[chosen].repository) is not None
+        st.caption(" ".join(published.about(away[chosen], fetched, on_gpu)))
     elif not names:
         st.markdown(f":small[:orange[:material/deployed_code:] {t('train.no_model')}]")
     elif typed:

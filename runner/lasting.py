@@ -1,27 +1,53 @@
-"""TRL's trainer, with what a training needs to survive: checkpoints that are whole, and a stop at any point of a step.
-
-What it computes is TRL's and Unsloth's own (tests/test_training_parity.py).
-"""
+"""What a training needs to survive, for any trainer of transformers: whole checkpoints, and a stop at any point."""
 
 import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-from trl import SFTTrainer
+from transformers import Trainer
 
 from runner import checkpoint
-from runner.job import disk_full, low_disk
+from runner.job import Attempt, disk_full, low_disk
 from runner.progress import Diverged, LeaveEvaluation, Progress
 from runner.randomness import random_state, restore
+from spool.protocol.spec import JobSpec
 
 
 class EndedEarly(BaseException):
     """The evaluation that a resumed training owed has ended it, before another step."""
 
 
-class Trainer(SFTTrainer):
-    """One trainer for one attempt. `keep` gives it its course and what its checkpoints are bound to."""
+def arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> dict[str, Any]:
+    """What every trainer is given of a resolved spec: transformers' TrainingArguments."""
+    t = spec.train
+    return {
+        "output_dir": str(attempt.run.checkpoints),
+        "per_device_train_batch_size": t.batch_size,
+        "gradient_accumulation_steps": t.gradient_accumulation,
+        "num_train_epochs": t.epochs,
+        "max_steps": t.max_steps or -1,
+        "learning_rate": t.learning_rate,
+        "lr_scheduler_type": t.scheduler,
+        "warmup_steps": t.warmup_ratio,
+        "weight_decay": t.weight_decay,
+        "optim": t.optimizer,
+        "seed": t.seed,
+        "logging_steps": t.logging_steps,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": spec.eval.every_steps if evaluates else None,
+        "prediction_loss_only": True,
+        "save_strategy": "steps",
+        "save_steps": t.save_steps,
+        "save_total_limit": None,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+class Lasting(Trainer):
+    """Comes before the trainer that computes. `keep` gives it its course and what its checkpoints are bound to."""
 
     def keep(self, progress: Progress, spec_hash: str) -> None:
         self.progress = progress

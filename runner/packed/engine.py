@@ -1,0 +1,93 @@
+"""Training by packed rows: base and adapter by transformers and PEFT, steps by `runner.packed.step`."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+from runner.bases import Base
+from runner.job import Attempt
+from runner.lasting import Lasting, arguments
+from runner.packed import ATTENTION, attention  # noqa: F401  (the latter registers the former)
+from runner.packed.batch import collate
+from runner.packed.step import Step
+from spool.protocol.spec import JobSpec
+from spool.protocol.training import LINEAR_LAYERS
+
+
+class Packing(Trainer):
+    """transformers' Trainer whose batches are rows, and whose steps are a Step's."""
+
+    step: Step
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: int | None = None) -> torch.Tensor:
+        if not model.training:
+            model.train()
+        assert num_items_in_batch is not None
+        return self.step.learn(inputs["rows"], num_items_in_batch)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, None, None]:
+        return self.step.loss(inputs["rows"]), None, None
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
+        return sum(each["rows"].trained_tokens for each in batch_samples)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+
+class PackedTrainer(Lasting, Packing):
+    """One trainer for one attempt."""
+
+
+def load(spec: JobSpec, base: Base) -> Any:
+    """The base in 16 bit with a fresh adapter (in 32 bit on a CPU, where nothing smaller is quicker)."""
+    on_gpu = torch.cuda.is_available()
+    model = AutoModelForCausalLM.from_pretrained(
+        str(base.folder),
+        dtype=torch.bfloat16 if on_gpu else torch.float32,
+        attn_implementation=ATTENTION,
+        device_map={"": 0} if on_gpu else None,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    modules = spec.lora.target_modules
+    lora = LoraConfig(
+        r=spec.lora.rank,
+        lora_alpha=spec.lora.alpha,
+        lora_dropout=spec.lora.dropout,
+        target_modules=LINEAR_LAYERS if modules == "all-linear" else list(modules),
+        use_rslora=spec.lora.rslora,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def trainer(
+    spec: JobSpec, attempt: Attempt, model: Any, train: Any, held_out: Any | None, room_tokens: float
+) -> PackedTrainer:
+    """The trainer of a resolved spec; `train` and `held_out` are datasets of input_ids and labels.
+
+    Args:
+        room_tokens: so many are trained on at once; more come in parts.
+    """
+    assert isinstance(spec.data.max_length, int)
+    assert isinstance(spec.train.batch_size, int)
+    settings = arguments(spec, attempt, held_out is not None)
+    if model.device.type == "cuda" and settings["optim"] == "adamw_torch":
+        settings["optim"] = "adamw_torch_fused"
+    made = PackedTrainer(
+        model=model,
+        train_dataset=train.with_format("numpy"),
+        eval_dataset=held_out.with_format("numpy") if held_out else None,
+        data_collator=collate,
+        args=TrainingArguments(
+            **settings, per_device_eval_batch_size=min(8, spec.train.batch_size), remove_unused_columns=False
+        ),
+    )
+    made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens, attempt.note)
+    model.zero_grad = lambda set_to_none=True: made.step.forget()
+    return made

@@ -1,0 +1,161 @@
+"""Forward and backward pass of packed rows: on a GPU recorded once for each length and replayed, where that pays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runner.packed.batch import Packed, Rows, Size, pack
+from runner.packed.lean import make_lean
+from runner.packed.loss import linear_cross_entropy
+from runner.randomness import random_state, restore
+
+MOST_RECORDED = 6144
+"""Tokens. A longer batch keeps a card busy by itself, and its CUDA graph would hold a lot of memory."""
+
+
+@dataclass
+class Recorded:
+    """A CUDA graph with the memory that it reads its rows from and writes its loss to."""
+
+    graph: torch.cuda.CUDAGraph
+    packed: Packed
+    scale: torch.Tensor
+    loss: torch.Tensor
+
+
+class Step:
+    """Adds the gradients of rows to those of the adapter, which lie behind each other in one tensor.
+
+    Args:
+        model: a PeftModel whose base attends with `runner.packed.attention`; it stays where it is.
+        most_rows: that a batch has.
+        longest: tokens of the longest row.
+        most_tokens: as many are on the card at once; more come in parts.
+        note: is told, in words, what people should know of.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        most_rows: int,
+        longest: int,
+        most_tokens: float,
+        note: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self.core = model.get_base_model()
+        self.device = model.device
+        self.on_gpu = self.device.type == "cuda"
+        self.most_rows, self.longest, self.most_tokens, self.note = most_rows, longest, most_tokens, note
+        self.parameters = [each for each in model.parameters() if each.requires_grad]
+        sizes = [each.numel() for each in self.parameters]
+        self.gradients = torch.zeros(sum(sizes), device=self.device)
+        for each, gradient in zip(self.parameters, self.gradients.split(sizes), strict=True):
+            each.grad = gradient.view_as(each)
+        self.recorded: dict[Size, Recorded] = {}
+        if self.on_gpu:
+            self.pool = torch.cuda.graph_pool_handle()
+        make_lean(model)
+
+    def learn(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss.
+
+        Where memory runs out the same rows come in smaller parts, from then on: what is learned stays the same.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for one row.
+        """
+        total = torch.zeros((), device=self.device)
+        for part in rows.parts(self.most_tokens):
+            try:
+                total += self._part(part, trained_tokens)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                full = True
+            else:
+                full = False
+            if full:  # outside of the handler, which holds on to what was computed
+                self._make_room(part.tokens)
+                total += self.learn(part, trained_tokens)
+        return total
+
+    def _part(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        """A part that does not come to its end has added nothing."""
+        recorded = self.on_gpu and rows.tokens <= MOST_RECORDED
+        return self._replayed(rows, trained_tokens) if recorded else self._computed(rows, trained_tokens)
+
+    def _make_room(self, tokens: int) -> None:
+        self.recorded.clear()
+        self.most_tokens = min(self.most_tokens, tokens) / 2
+        if self.on_gpu:
+            self.pool = torch.cuda.graph_pool_handle()
+            torch.cuda.empty_cache()
+        words = f"the memory ran out with {tokens:,} tokens at once: from now on there are at most"
+        self.note(f"{words} {int(self.most_tokens):,}. What is learned stays the same.")
+
+    def loss(self, rows: Rows) -> torch.Tensor:
+        """The mean loss of the rows' trained tokens; nothing is learned from it."""
+        with torch.no_grad():
+            scale = self._scale(rows.trained_tokens)
+            parts = (pack(part).to(self.device) for part in rows.parts(self.most_tokens))
+            return torch.stack([self._loss(part, scale, self.longest) for part in parts]).sum()
+
+    def forget(self) -> None:
+        """Puts the gradients back to 0: the next step begins."""
+        self.gradients.zero_()
+
+    def _scale(self, trained_tokens: int) -> torch.Tensor:
+        return torch.tensor(1.0 / max(1, trained_tokens), device=self.device)
+
+    def _loss(self, packed: Packed, scale: torch.Tensor, longest: int) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
+            out = self.core.model(
+                input_ids=packed.input_ids,
+                position_ids=packed.position_ids,
+                use_cache=False,
+                starts=packed.starts,
+                longest=longest,
+            )
+            hidden = out.last_hidden_state[0].index_select(0, packed.places)
+            return linear_cross_entropy(hidden, self.core.lm_head.weight, packed.targets, scale)
+
+    def _derived(self, packed: Packed, scale: torch.Tensor, longest: int) -> tuple[torch.Tensor, Any]:
+        """(loss, gradients)"""
+        loss = self._loss(packed, scale, longest)
+        return loss.detach(), torch.autograd.grad(loss, self.parameters)
+
+    def _computed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        packed, scale = pack(rows).to(self.device), self._scale(trained_tokens)
+        loss, found = self._derived(packed, scale, self.longest)
+        torch._foreach_add_([each.grad for each in self.parameters], found)
+        return loss
+
+    def _replayed(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
+        size = Size.of(rows, self.most_rows, self.longest)
+        packed = pack(rows, size)
+        recorded = self.recorded.get(size) or self._record(size, packed)
+        for memory, new in zip(recorded.packed.tensors(), packed.tensors(), strict=True):
+            memory.copy_(new.pin_memory(), non_blocking=True)
+        recorded.scale.fill_(1.0 / max(1, trained_tokens))
+        recorded.graph.replay()
+        return recorded.loss
+
+    def _record(self, size: Size, packed: Packed) -> Recorded:
+        """Records what `size` takes. Before that it runs once without being recorded, as kernels that are compiled or
+        chosen at their first run must be; what that drew of random numbers is drawn again."""
+        here, scale, random = packed.to(self.device), self._scale(1), random_state()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._derived(here, scale, size.longest)
+        torch.cuda.current_stream().wait_stream(stream)
+        restore(random)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            loss, found = self._derived(here, scale, size.longest)
+            torch._foreach_add_([each.grad for each in self.parameters], found)
+            del found
+        self.recorded[size] = Recorded(graph, here, scale, loss)
+        return self.recorded[size]

@@ -1,0 +1,293 @@
+"""Packed rows learn what padded rows learn: the same losses and gradients, and no row sees another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from tiny import build
+from torch import Tensor
+from trainer_process import TrainerProcess
+from transformers import AutoModelForCausalLM
+
+from runner.answer import Row, answer
+from runner.packed import ATTENTION, attention
+from runner.packed.batch import Rows, Size, pack, rounded, spans
+from runner.packed.lean import make_lean
+from runner.packed.loss import linear_cross_entropy
+from runner.packed.step import Step
+from runner.samples import undisturbed
+from spool.data.judging.chat import NOT_TRAINED, Encoder
+from spool.protocol import durable, metrics
+from spool.protocol.home import Home
+from spool.protocol.spec import Sampling
+from spool.protocol.training import LINEAR_LAYERS
+
+LENGTHS = [5, 130, 1, 64, 90]
+"""Gemma's tiny sister sees 64 tokens at once in half of its layers."""
+
+
+def row(length: int, seed: int) -> dict[str, Any]:
+    """Random tokens; those of the second half are learned."""
+    ids = torch.randint(10, 350, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    half = length // 2
+    return {"input_ids": ids, "labels": [NOT_TRAINED] * half + ids[half:]}
+
+
+ROWS = [row(length, seed) for seed, length in enumerate(LENGTHS)]
+TRAINED = Rows(ROWS).trained_tokens
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("tiny") / "gemma")
+
+
+def adapted(folder: Path, attend: str) -> Any:
+    """The same adapter each time, and one that does something: LoRA's second matrix begins at 0."""
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attend)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            each.data.normal_(std=0.05)
+    return model
+
+
+def gradients(model: Any) -> dict[str, Tensor]:
+    return {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> tuple[list[float], dict[str, Tensor]]:
+    """(summed loss of each row, gradients of the mean over all tokens): each row by itself, by transformers alone."""
+    model, losses = adapted(folder, "sdpa"), []
+    for each in ROWS:
+        ids, labels = torch.tensor([each["input_ids"]]), torch.tensor(each["labels"])
+        logits = model(input_ids=ids).logits[0]
+        loss = F.cross_entropy(logits[:-1], labels[1:], ignore_index=NOT_TRAINED, reduction="sum")
+        (loss / TRAINED).backward()
+        losses.append(loss.item())
+    return losses, gradients(model)
+
+
+@pytest.mark.parametrize("most_tokens", [10_000, 150, 1])
+def test_a_batch_learns_what_its_rows_learn_alone(
+    folder: Path, alone: tuple[list[float], dict[str, Tensor]], most_tokens: int
+) -> None:
+    """However many parts it is computed in."""
+    model = adapted(folder, ATTENTION)
+    step = Step(model, len(ROWS), max(LENGTHS), most_tokens)
+    loss = step.learn(Rows(ROWS), TRAINED)
+    losses, expected = alone
+    assert loss.item() == pytest.approx(sum(losses) / TRAINED, rel=1e-5)
+    for name, found in gradients(model).items():
+        torch.testing.assert_close(found, expected[name], rtol=2e-4, atol=1e-6)
+    step.forget()
+    assert not any(found.any() for found in gradients(model).values())
+
+
+def test_no_row_sees_another(folder: Path, alone: tuple[list[float], dict[str, Tensor]]) -> None:
+    """What one row says changes nothing of the others' losses, whatever their order."""
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000)
+    losses, _ = alone
+    for order in ([1, 3], [3, 1], [4, 0, 1, 2]):
+        some = Rows([ROWS[i] for i in order])
+        assert step.loss(some).item() * some.trained_tokens == pytest.approx(sum(losses[i] for i in order), rel=1e-5)
+
+
+def test_what_a_length_is_filled_up_with_changes_nothing(
+    folder: Path, alone: tuple[list[float], dict[str, Tensor]]
+) -> None:
+    """A CUDA graph computes a row of padding beside the others: the same here without the graph."""
+    rows = Rows(ROWS)
+    size = Size.of(rows, most_rows=len(ROWS) + 3, longest=max(LENGTHS))
+    packed = pack(rows, size)
+    assert packed.input_ids.shape == packed.position_ids.shape == (1, size.tokens)
+    assert packed.places.shape == packed.targets.shape == (size.learned,)
+    assert packed.starts.shape == (size.rows + 1,)
+    assert size.tokens > rows.tokens
+    assert size.learned > rows.trained_tokens
+    assert max(end - start for start, end in spans(packed.starts)) <= size.longest
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000)
+    loss = step._loss(packed, step._scale(TRAINED), size.longest)
+    assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=20), st.integers(1, 5000))
+def test_parts_are_all_rows_in_their_order(lengths: list[int], most: int) -> None:
+    rows = Rows([{"input_ids": [i] * length, "labels": [i] * length} for i, length in enumerate(lengths)])
+    parts = list(rows.parts(most))
+    assert [int(ids[0]) for part in parts for ids in part.ids] == list(range(len(lengths)))
+    assert all(part.tokens <= most or len(part) == 1 for part in parts)
+    assert sum(part.trained_tokens for part in parts) == rows.trained_tokens == sum(lengths) - len(lengths)
+
+
+def test_a_few_lengths_hold_all() -> None:
+    found = {rounded(count) for count in range(1, 16_385)}
+    assert len(found) <= 32
+    assert all(count <= rounded(count) <= max(64, 1.25 * count + 63) for count in range(1, 16_385))
+
+
+@pytest.mark.parametrize("window", [None, 1, 7])
+def test_attention_is_that_of_each_row_with_a_mask(window: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 4, sum(LENGTHS), 16, generator=generator)
+    key, value = (torch.randn(1, 2, sum(LENGTHS), 16, generator=generator) for _ in range(2))
+    starts = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()], dtype=torch.int32)
+    module = torch.nn.Module()
+    found, _ = attention.attend(
+        module, query, key, value, None, 0.25, starts=starts, longest=max(LENGTHS), sliding_window=window
+    )
+    whose = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+    place = torch.arange(sum(LENGTHS))
+    seen = (whose[:, None] == whose) & (place <= place[:, None])
+    if window:
+        seen &= place > place[:, None] - window
+    plain = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=0.25, enable_gqa=True)
+    torch.testing.assert_close(found, plain.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1 << 30, 4 * 50 * 3])
+def test_the_loss_is_that_of_all_logits(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    monkeypatch.setattr("runner.packed.loss.CHUNK_BYTES", chunk_bytes)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(11, 8, generator=generator, requires_grad=True)
+    weight, targets = torch.randn(50, 8, generator=generator), torch.randint(0, 50, (11,), generator=generator)
+    targets[3] = NOT_TRAINED
+    loss = linear_cross_entropy(hidden, weight, targets, torch.tensor(0.1))
+    (gradient,) = torch.autograd.grad(3 * loss, hidden)
+    plain = 0.1 * F.cross_entropy(hidden @ weight.t(), targets, ignore_index=NOT_TRAINED, reduction="sum")
+    (expected,) = torch.autograd.grad(3 * plain, hidden)
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_where_memory_runs_out_the_same_is_learned_in_smaller_parts(
+    folder: Path, alone: tuple[list[float], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, notes = adapted(folder, ATTENTION), []
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, notes.append)
+    computed, tried = step._computed, []
+
+    def small_card(rows: Rows, trained_tokens: int) -> Tensor:
+        tried.append(rows.tokens)
+        if rows.tokens > 160:
+            raise torch.OutOfMemoryError
+        return computed(rows, trained_tokens)
+
+    monkeypatch.setattr(step, "_computed", small_card)
+    loss = step.learn(Rows(ROWS), TRAINED)
+    assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
+    for name, found in gradients(model).items():
+        torch.testing.assert_close(found, alone[1][name], rtol=2e-4, atol=1e-6)
+    assert tried[0] == sum(LENGTHS)
+    assert notes[0].startswith("the memory ran out with 290 tokens at once: from now on there are at most 145.")
+    step.learn(Rows(ROWS), TRAINED)
+    assert len(notes) == 1, "it stays so"
+    monkeypatch.setattr(step, "_computed", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        step.learn(Rows(ROWS), TRAINED)
+
+
+def test_a_lean_model_answers_as_before(folder: Path) -> None:
+    """In 16 bit and outside of autocast, as samples are made on a GPU."""
+    answers = []
+    for lean in (False, True):
+        model = adapted(folder, ATTENTION).to(torch.bfloat16)
+        for name, each in model.named_parameters():
+            each.data = each.data.float() if "lora_" in name else each.data
+        if lean:
+            make_lean(model)
+        with undisturbed(model):
+            row = Row("default", ROWS[1]["input_ids"])
+            encoder = Encoder.for_model(folder)
+            answers.append(answer(model, encoder, [row], Sampling(max_new_tokens=4))[0].ids)
+            with model.disable_adapter():
+                answers.append(answer(model, encoder, [row], Sampling(max_new_tokens=4))[0].ids)
+    assert answers[:2] == answers[2:]
+    assert model.get_base_model().config._attn_implementation == ATTENTION
+
+
+# Jobs
+
+SPEC: dict[str, Any] = {
+    "lora": {"dropout": 0.1},  # so that the random state counts
+    "train": {"max_steps": 8, "save_steps": 3, "effective_batch": 4, "packing": True},
+    "data": {"eval_fraction": 0.02},
+    "eval": {"every_steps": 2, "sample_prompts": ["Where is my order?"]},
+    "limits": {"min_free_gb": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def trainer(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess]:
+    process = TrainerProcess(Home(tmp_path_factory.mktemp("home")).create(), folder)
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="module")
+def packed_job(trainer: TrainerProcess) -> str:
+    job_id = trainer.job(**SPEC)
+    answer = trainer.attempt(job_id)
+    assert answer["outcome"] == "finished", answer
+    assert trainer.notes(job_id) == []
+    return job_id
+
+
+@pytest.mark.training
+def test_a_packed_job_says_what_its_plan_became(trainer: TrainerProcess, packed_job: str) -> None:
+    run = trainer.home.run(packed_job)
+    spec = durable.read_json(run.spec)
+    found = {name: spec["train"][name] for name in ("packing", "batch_size", "gradient_accumulation", "optimizer")}
+    assert found == {"packing": True, "batch_size": 4, "gradient_accumulation": 1, "optimizer": "adamw_torch"}
+    losses = [row["loss"] for row in metrics.read(run.metrics) if "loss" in row]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
+    assert {row["step"] for row in metrics.read(run.samples)} == {0, 2, 4, 6, 8}
+    adapter = durable.read_json(run.exports / "adapter" / "adapter_config.json")
+    assert sorted(adapter["target_modules"]) == sorted(LINEAR_LAYERS)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("order", [{"stop_at": 17}, {"kill_after": 5}])
+def test_an_interrupted_packed_job_ends_as_an_undisturbed_one(
+    trainer: TrainerProcess, packed_job: str, order: dict[str, int]
+) -> None:
+    job_id = trainer.job(**SPEC)
+    assert trainer.attempt(job_id, 1, **order)["outcome"] in ("stopped", "killed")
+    assert trainer.attempt(job_id, 2)["outcome"] == "finished"
+    assert trainer.learned(job_id) == trainer.learned(packed_job)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"train": {"packing": True}, "precision": "4bit"}, "a base in 4 bit"),
+        ({"train": {"packing": True, "gradient_checkpointing": True}}, "gradient_checkpointing"),
+    ],
+)
+def test_what_cannot_be_packed_says_why(trainer: TrainerProcess, spec: dict[str, Any], words: str) -> None:
+    answer = trainer.attempt(trainer.job(**spec))
+    assert answer["outcome"] == "failed"
+    assert answer["error"]["message"] == f"/train: packing does not go with {words}."
+
+
+@pytest.mark.training
+def test_packed_and_padded_jobs_learn_alike(trainer: TrainerProcess, packed_job: str) -> None:
+    """The same rows in each step, weighed alike. Unsloth computes in other types, so the curves differ a little."""
+    same = {**SPEC, "lora": {}, "train": {**SPEC["train"], "learning_rate": 1e-3}}
+    found = {}
+    for packing in (True, False):
+        job_id = trainer.job(**{**same, "train": {**same["train"], "packing": packing}})
+        assert trainer.attempt(job_id)["outcome"] == "finished"
+        rows = metrics.read(trainer.home.run(job_id).metrics)
+        found[packing] = [row.get("loss", row.get("eval_loss")) for row in rows]
+    assert found[True] == pytest.approx(found[False], abs=0.02)
