@@ -42,6 +42,7 @@ class Proof:
     def __init__(self, home: Home, model: Path, steps: int) -> None:
         self.home, self.model, self.steps = home, model, steps
         self.oldest_heartbeat_s = 0.0
+        home.settings.write_text('{"warm": false}')
         self.daemon = subprocess.Popen([sys.executable, "-m", "runner.daemon", "--home", str(home.root)], cwd=ROOT)
         threading.Thread(target=self._watch, daemon=True).start()
         self.wait(lambda: heartbeat.read(home).alive, 20)

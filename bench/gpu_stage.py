@@ -104,7 +104,7 @@ class Lane:
         stage.lanes.append(self)
 
     def settings(self, foreign_gb: float) -> None:
-        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb})
+        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb, "warm": False})
 
     def start(self, **variables: str) -> float:
         """Starts the daemon; gives the seconds until it had written its first sign of life."""

@@ -68,6 +68,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="runner-cost-"))
     home = Home(folder / "home").create()
+    home.settings.write_text('{"warm": false}')
     rows = folder / "rows.jsonl"
     lines = (ROOT / "examples" / "support_tickets.jsonl").read_text().splitlines()[:ROWS]
     rows.write_text("\n".join(lines) + "\n")

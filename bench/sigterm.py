@@ -185,6 +185,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home.at(folder).create()
+        home.settings.write_text('{"warm": false}')
         os.symlink(arguments.model.resolve(), home.models / "base")
         print(f"model {arguments.model.name}, {arguments.stops} stops, seed {arguments.seed}, {os.cpu_count()} cores")
         return 0 if bench(home, "base", arguments.stops, arguments.seed) else 1

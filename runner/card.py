@@ -105,6 +105,10 @@ class Card:
             return f"{unseen / 1e9:.1f} GB of the GPU are held by what cannot be seen from here (another container?)"
         return None
 
+    def present(self) -> bool:
+        """Whether the last answer of `fault` or `busy` was that of a card that CUDA is shown."""
+        return self._answer is not None and "uuid" in self._answer.values
+
     def _missing(self, seen: Values | None, now: Values, name: str) -> str | None:
         """Compares what there is with what there was, and remembers it where nothing is missed."""
         forgive = f"If it was taken out for good, delete {self.home.card_json}."

@@ -32,6 +32,7 @@ from runner.schedule import Schedule
 from runner.stall import Orphan, Vigil, Watched
 from runner.submitters import Submitters
 from runner.watch import Wake, Watch
+from spool.health.environment import torch_build
 from spool.health.gpu import Gpu
 from spool.protocol import asks, durable, settings
 from spool.protocol.errors import SettingsError
@@ -81,6 +82,7 @@ class Daemon:
         started_in: Path,
         trainer: tuple[str, ...],
         checker: tuple[str, ...],
+        warm: tuple[str, ...] = (),
     ) -> None:
         self.home = home
         self.options = options
@@ -105,6 +107,7 @@ class Daemon:
         self.reserve = Reserve(home, options.reserve_mb * 1_000_000)
         self.retention = Retention(home, options, started_in=started_in)
         self.gpu_lock = launch.Lock(home.gpu_lock, home.state(State.RUNNING))
+        self.warm = launch.Warm(home, started_in, warm) if warm and options.warm else None
         self.running: Running | None = None
         self.orphan: Vigil | None = None
         """Watches the trainer that an earlier runner left behind."""
@@ -161,6 +164,7 @@ class Daemon:
         young = self._scan()  # before a job is started: it may just have been queued, and be asked to hold
         self.gate.start()
         self._start_next()
+        self._keep_warm()
         self.retention.sweep(SWEEP_S)
         soonest = min(self.scan_s, self.options.heartbeat_s)
         if young is not None:
@@ -251,11 +255,18 @@ class Daemon:
         except FileNotFoundError:
             return
         number = attempts.begin(self.home, token.job_id)
-        child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
+        child = self.warm.take(token.job_id, number, self.gpu_lock) if self.warm else None
+        if child is None:
+            child = launch.start(self.home, token.job_id, number, self.gpu_lock, self.started_in, self.trainer)
         vigil = Vigil(self.home.run(token.job_id), child)
         self.running = Running(token, child, vigil, self._guest(token.job_id, child))
         log.info("started %s, attempt %d", token.job_id, number)
         self._heartbeat(now=True)
+
+    def _keep_warm(self) -> None:
+        """The next job finds a child that has its libraries loaded. First of all the daemon says that it is there."""
+        if self.warm and self._told and self.warm.due() and self.card.fault() is None:
+            self.warm.start(on_gpu=self.card.present() and torch_build() == "gpu")
 
     def _reap(self) -> None:
         if self.running and self.running.child.poll():
@@ -336,7 +347,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--home", help="the data home (default: FINETUNER_HOME, else ./data)")
     parser.add_argument("--trainer", nargs="+", help=argparse.SUPPRESS, default=list(launch.TRAINER))
     parser.add_argument("--checker", nargs="+", help=argparse.SUPPRESS, default=list(launch.CHECKER))
-    return parser.parse_args(argv)
+    parser.add_argument("--warm", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.warm is None:  # it becomes the real trainer, and no other
+        arguments.warm = launch.WARM if tuple(arguments.trainer) == launch.TRAINER else ()
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -361,7 +376,8 @@ def main(argv: list[str] | None = None) -> int:
         who = f"pid {other.get('pid')}, since {other.get('started_at')}"
         print(f"finetuner-runner: another runner ({who}) holds {home.runner_lock}", file=sys.stderr)
         return EXIT_LOCKED
-    daemon = Daemon(home, options, Path.cwd(), tuple(arguments.trainer), tuple(arguments.checker))
+    commands = (tuple(words) for words in (arguments.trainer, arguments.checker, arguments.warm))
+    daemon = Daemon(home, options, Path.cwd(), *commands)
     log.info("runner %s on %s", VERSION, home.root)
     daemon.run()
     return 0

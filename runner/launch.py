@@ -2,15 +2,20 @@
 
 A child is the leader of its own session and process group and writes to a file under runs/ID/ (never to a pipe). A
 trainer inherits the GPU lock's descriptors: while it lives, the lock is held, whatever becomes of the daemon. The
-child that checks data has no part in that lock and sees no GPU.
+child that checks data has no part in that lock and sees no GPU. A child that was started before its job gets the lock
+with the job.
 """
 
+import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +23,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from spool.health.machine import available_bytes
+from spool.protocol import durable
 from spool.protocol.home import Home
 from spool.protocol.process import search_path
 
@@ -25,6 +32,7 @@ log = logging.getLogger("runner")
 
 TRAINER = (sys.executable, "-m", "runner.child")
 CHECKER = (sys.executable, "-m", "runner.checking")
+WARM = (sys.executable, "-m", "runner.warm")
 
 OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """The daemon's line to systemd: a child that used it would speak for the daemon."""
@@ -135,6 +143,141 @@ def start_check(home: Home, job_ids: list[str], started_in: Path, checker: tuple
     # The trainer tokenises nothing beside torch's threads; here all cores may help, at the priority of what is idle.
     variables = {**environment(home), "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "true"}
     return _start(f"the check of {job_ids[0]}", command, started_in, home.run(job_ids[0]).check_log, variables, ())
+
+
+class Warm:
+    """At most one child that has its libraries loaded before there is a job for it (runner/warm.py).
+
+    It never decides whether a job runs: where there is none, or it does not fit, `take` gives None and the job gets
+    a fresh process. It holds no lock and no memory of the card, and ends with the daemon, whose end of the line closes.
+    """
+
+    AFTER_S = 15.0
+    """A job has its start to itself before the next child begins to load."""
+    PAUSE_S = 600.0
+    """After a child that ended by itself, killed for memory for instance."""
+    SPARE_BYTES = 4_000_000_000
+    """Memory that must be available: a child takes up to a gigabyte, the smallest training 2.3."""
+
+    def __init__(
+        self,
+        home: Home,
+        started_in: Path,
+        command: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.home = home
+        self.started_in = started_in
+        self.command = command
+        self.clock = clock
+        self.log = home.cache / "warm.log"
+        self.child: Child | None = None
+        self.on_gpu = False
+        self._leaving: list[Child] = []
+        self._not_before = clock()
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def due(self) -> bool:
+        """Whether a child is missing and may be started now. Called at every look: it also sees to one that ended."""
+        self._leaving = [child for child in self._leaving if not child.poll()]
+        if self.child is not None and self.child.poll():
+            log.warning("the child that was kept warm has ended by itself; its last words are in %s", self.log)
+            self._not_before = self.clock() + self.PAUSE_S
+            self._forget()
+        return self.child is None and self.clock() >= self._not_before and available_bytes() >= self.SPARE_BYTES
+
+    def start(self, on_gpu: bool) -> None:
+        """Starts one, at the lowest priority. What it loads there keeps a job that it does not fit from having it."""
+        self.on_gpu, self.variables = on_gpu, environment(self.home)
+        self.line, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = [*self.command, "--home", str(self.home.root), "--line", str(its_end.fileno())]
+        try:
+            self.log.parent.mkdir(exist_ok=True)
+            self.log.unlink(missing_ok=True)
+            fds = (its_end.fileno(),)
+            name, gpu = "the child that was kept warm", ["--gpu"] if on_gpu else []
+            self.child = _start(name, words + gpu, self.started_in, self.log, self.variables, fds)
+        except OSError as error:
+            log.warning("no child is kept warm for now: %s", error)
+            self._not_before = self.clock() + self.PAUSE_S
+            self.line.close()
+        finally:
+            its_end.close()
+        if self.child and _priority_returns():
+            _set_priority(self.child, 19)
+
+    def take(self, job_id: str, attempt: int, gpu_lock: Lock) -> Child | None:
+        """Hands the job to the child, also while it still loads; None where a fresh process has to do it."""
+        assert gpu_lock.fds, "a job is handed over only under the GPU lock"
+        self._not_before = max(self._not_before, self.clock() + self.AFTER_S)
+        child = self.child
+        if child is None or child.poll() or not self._fits(job_id):
+            return None
+        if self.variables != environment(self.home):
+            self.end()
+            return None
+        _set_priority(child, self._niceness)
+        order = ["--home", str(self.home.root), "--job", job_id, "--attempt", str(attempt)]
+        with open(self.home.run(job_id).log, "ab") as output:
+            try:
+                socket.send_fds(self.line, [json.dumps(order).encode()], [*gpu_lock.fds, output.fileno()])
+            except OSError:  # it has just ended, or is about to
+                return None
+        child.name, child.oom_kills = job_id, oom_kills()
+        self._forget()
+        return child
+
+    def end(self) -> None:
+        """Ends it, if there is one; nothing is lost with it."""
+        if self.child is not None:
+            self.child.terminate(grace_s=1)
+            self._leaving.append(self.child)
+            self._forget()
+
+    def _forget(self) -> None:
+        self.child = None
+        self.line.close()
+
+    def _fits(self, job_id: str) -> bool:
+        """Without a GPU it has loaded Unsloth, whose patches only a training may have in its process."""
+        run = self.home.run(job_id)
+        if self.on_gpu:
+            return True
+        try:
+            return durable.read_json(run.spec).get("kind") == "train" and not run.trained.exists()
+        except (OSError, ValueError, AttributeError):
+            return False
+
+
+def _set_priority(child: Child, niceness: int) -> None:
+    """Of all its threads: in Linux each has its own."""
+    with contextlib.suppress(OSError):  # it has just ended
+        for thread in os.listdir(f"/proc/{child.process.pid}/task"):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
+
+
+def _priority_returns() -> bool:
+    """Whether a priority that was lowered can be raised again (RLIMIT_NICE, or a capability): a thread tries it."""
+    found: list[bool] = []
+
+    def attempt() -> None:
+        me = threading.get_native_id()
+        now = os.getpriority(os.PRIO_PROCESS, me)
+        try:
+            for niceness in (now + 1, now):
+                os.setpriority(os.PRIO_PROCESS, me, niceness)
+            found.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be started
+        return False
+    thread.join()
+    return bool(found)
 
 
 def _start(

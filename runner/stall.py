@@ -32,7 +32,7 @@ class Watched(Protocol):
 
 
 class Orphan:
-    """The trainer of a runner that is dead: whatever still holds the GPU lock and names this job as its own."""
+    """The trainer of a runner that is dead: whatever still holds the GPU lock and writes this job's log."""
 
     def __init__(self, home: Home, job_id: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.home = home
@@ -51,9 +51,10 @@ class Orphan:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
+        write_the_log = processes.holders(self.home.run(self.job_id).log)
         for pid in processes.holders(self.home.gpu_lock):
             try:
-                if self.job_id in processes.command(pid):
+                if pid in write_the_log:
                     os.kill(pid, number)
             except (ProcessLookupError, PermissionError):
                 continue

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 STUB = [sys.executable, str(ROOT / "tests" / "stub_trainer.py")]
+STUB_WARM = [sys.executable, str(ROOT / "tests" / "stub_warm.py")]
 STUB_CHECKER = [sys.executable, str(ROOT / "tests" / "stub_checker.py")]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -72,11 +73,14 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 30, every_s: float
 class Runner:
     """A real daemon process, driven through files."""
 
-    def __init__(self, home: Home, trainer: list[str] | None = None, cwd: Path = ROOT) -> None:
+    def __init__(
+        self, home: Home, trainer: list[str] | None = None, cwd: Path = ROOT, warm: list[str] | None = None
+    ) -> None:
         self.home = home
         self.log = home.root / "runner.log"
         self.command = [sys.executable, "-m", "runner.daemon", "--home", str(home.root)]
         self.command += ["--trainer", *trainer, "--checker", *STUB_CHECKER] if trainer else []
+        self.command += ["--warm", *warm] if warm else []
         self.cwd = cwd
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -173,13 +177,14 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def make_runner() -> Iterator[Callable[..., Runner]]:
-    """Starts runners, and ends them and their children after the test. Without settings trainings make no report."""
+    """Starts runners, and ends them and their children after the test. Without settings trainings make no report, and
+    no process is kept warm for the next one."""
     started: list[Runner] = []
 
-    def make(home: Home, trainer: list[str] | None = None, start: bool = True) -> Runner:
+    def make(home: Home, trainer: list[str] | None = None, start: bool = True, warm: list[str] | None = None) -> Runner:
         if trainer is None and not home.settings.exists():
-            home.settings.write_text('{"report_s": 0}')
-        runner = Runner(home, trainer)
+            home.settings.write_text('{"report_s": 0, "warm": false}')
+        runner = Runner(home, trainer, warm=warm)
         started.append(runner)
         return runner.start() if start else runner
 

@@ -23,7 +23,7 @@ OTHERS = "examples/support_tickets.heldout.jsonl"
 def reporting(home: Home, tiny_gemma: Path, make_runner: Callable[..., Runner]) -> Runner:
     """A runner whose trainings end with a report."""
     shutil.copytree(tiny_gemma, home.models / "tiny")
-    home.settings.write_text('{"report_s": 600, "price_per_kwh": 0.31}')
+    home.settings.write_text('{"report_s": 600, "price_per_kwh": 0.31, "warm": false}')
     return make_runner(home)
 
 

@@ -55,7 +55,8 @@ class Gpu:
     def ask(self) -> Values:
         """As `describe`, of a driver that is asked anew and left alone afterwards: a process that keeps NVML open
         learns late of a card that is gone, and keeps the driver from being replaced. Also mem_used_bytes, without what
-        the driver keeps for itself; only `count` where CUDA_VISIBLE_DEVICES shows no card.
+        the driver keeps for itself, and capability (CUDA's, major and minor); only `count` where CUDA_VISIBLE_DEVICES
+        shows no card.
 
         Raises:
             Exception: what NVML says: no library, no driver, another driver than the library's, a lost card ...
@@ -75,6 +76,7 @@ class Gpu:
                 driver=lambda: _text(nvml.nvmlSystemGetDriverVersion()),
                 mem_free_bytes=lambda: int(memory.free),
                 mem_used_bytes=lambda: int(nvml.nvmlDeviceGetMemoryInfo(device, nvml.nvmlMemory_v2).used),
+                capability=lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(device)),
                 processes=lambda: _processes(nvml, device),
             )
         finally:

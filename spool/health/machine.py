@@ -85,13 +85,25 @@ def inotify(home: Home, files: OpenFiles) -> list[Finding]:
     return [Finding("inotify", "ok", f"file events: {told_of} in use.")] if told_of else []
 
 
-def _memory() -> list[Finding]:
+def available_bytes() -> int:
+    """Memory that can be had without taking it from anybody; 0 where nobody can tell."""
+    return _meminfo().get("MemAvailable", 0)
+
+
+def _meminfo() -> dict[str, int]:
     values = {}
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             name, _, rest = line.partition(":")
             values[name] = int(rest.split()[0]) * 1024
     except (OSError, ValueError, IndexError):
+        return {}
+    return values
+
+
+def _memory() -> list[Finding]:
+    values = _meminfo()
+    if not values:
         return []
     total, free, swap = (values.get(name, 0) for name in ("MemTotal", "MemAvailable", "SwapTotal"))
     limit = _number(Path("/sys/fs/cgroup/memory.max"))

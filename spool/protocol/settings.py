@@ -122,6 +122,10 @@ class Settings(Group):
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
     """The currency of `price_per_kwh`, as it is written behind the number."""
 
+    warm: bool = True
+    """Whether a process waits for the next job with its libraries loaded (up to 1 GB of memory, none of the card), so
+    that the job starts sooner."""
+
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 5
     """Time between two writes of runner.json."""
 
