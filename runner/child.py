@@ -52,6 +52,7 @@ def perform(attempt: Attempt) -> dict[str, Any]:
         try:
             result = train.train(spec, attempt)
         except Anew:
+            print("-- the process begins anew", flush=True)
             begin_anew()
         assert result is not None
         if not finish.wanted(spec, attempt):

@@ -166,13 +166,18 @@ def _card(spec: JobSpec, attempt: Attempt, base: Base, free_bytes: int | None) -
 
 
 def _engine(spec: JobSpec) -> Any:
-    """Loads the libraries of the one way or the other."""
+    """Loads the libraries of the one way or the other.
+
+    Raises:
+        Anew: what was loaded ahead is the other's. Unsloth patches the libraries, and must be there before them.
+    """
+    unsloth, others = "unsloth" in sys.modules, "transformers" in sys.modules
+    if unsloth if spec.train.packing else others and not unsloth:
+        raise Anew
     if spec.train.packing:
         from runner.packed import engine
 
         return engine
-    if "transformers" in sys.modules and "unsloth" not in sys.modules:  # loaded ahead, for packed rows
-        raise Anew
     from runner import padded
 
     return padded

@@ -18,7 +18,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
 
 from runner import child  # before the libraries: it keeps the environment as it was given
 from spool.health.gpu import Gpu
@@ -49,22 +48,6 @@ class Line(threading.Thread):
     def hang_up(self) -> None:
         """No order is taken any more; one that was sent already still arrives."""
         self.socket.shutdown(socket.SHUT_RD)
-
-
-class UnslothComesFirst:
-    """Unsloth patches what is imported after it. Where that is loaded already, a job that asks for it begins anew."""
-
-    def __init__(self, order: list[str]) -> None:
-        self.order = order
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == "unsloth":
-            print("-- this training needs Unsloth before all else: its process begins anew", flush=True)
-            _begin_cold(self.order)
-
-
-def _begin_cold(order: list[str]) -> NoReturn:
-    os.execve(sys.executable, [sys.executable, "-m", "runner.child", *order], child._ENVIRONMENT)
 
 
 def load(on_gpu: bool) -> None:
@@ -124,10 +107,9 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         line.hang_up()
         line.join()
-        _begin_cold(line.order)
+        sys.argv[1:] = line.order
+        child.begin_anew()
     line.join()
-    if arguments.gpu:
-        sys.meta_path.insert(0, UnslothComesFirst(line.order))
     sys.argv[1:] = line.order
     print("-- the libraries were loaded ahead", flush=True)
     return child.main(line.order)

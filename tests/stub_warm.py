@@ -1,7 +1,7 @@
 """The child that is kept warm, with the stub trainer for its job and no libraries.
 
 What lies in HOME/load says how loading them goes: `slow` (until HOME/loaded is there), `fail` (it cannot be done), or
-both; nothing there: at once. `unsloth`: the job imports Unsloth.
+both; nothing there: at once.
 """
 
 import sys
@@ -11,12 +11,6 @@ from pathlib import Path
 import stub_trainer
 
 from runner import child, warm
-
-
-def do(order: list[str]) -> int:
-    if "unsloth" in how(order):
-        import unsloth  # noqa: F401
-    return stub_trainer.main()
 
 
 def how(words: list[str]) -> str:
@@ -34,5 +28,5 @@ def load(on_gpu: bool) -> None:
 
 if __name__ == "__main__":
     warm.load = load
-    child.main = do
+    child.main = lambda order: stub_trainer.main()
     sys.exit(warm.main())

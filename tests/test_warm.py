@@ -261,20 +261,6 @@ def test_on_a_gpu_it_does_every_job(home: Home, warm: launch.Warm) -> None:
     wait_for(child.poll)
 
 
-def test_on_a_gpu_a_job_that_needs_unsloth_begins_anew(home: Home, warm: launch.Warm) -> None:
-    (home.root / "load").write_text("unsloth")
-    warm.start(on_gpu=True)
-    job_id = run_of(home, "1")
-    child = warm.take(job_id, 1, lock(home))
-    assert child
-    wait_for(child.poll)
-    assert child.returncode == 0
-    log = home.run(job_id).log.read_text()
-    assert log.index(AHEAD) < log.index("begins anew")
-    assert "Unsloth 20" not in log  # it was not imported behind the others
-    assert durable.read_json(home.run(job_id).result)["outcome"] == "failed"  # by the real trainer: it is no whole spec
-
-
 def test_none_is_started_while_memory_is_short_or_a_job_has_just_begun(
     home: Home, warm: launch.Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
