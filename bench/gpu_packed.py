@@ -72,7 +72,7 @@ def study(name: str, layers: int, folder: Path) -> dict[str, Any]:
     some = Rows(rows())
     trained = some.trained_tokens
     loss, gradients = alone(folder, rows(), trained)
-    step = Step(adapted(folder, ATTENTION), len(some), max(LENGTHS), 1e9)
+    step = Step(adapted(folder, ATTENTION), len(some), max(LENGTHS), 1e9, 1e9)
     eager = step._computed(some, trained).item()
     found: dict[str, Any] = {
         "loss_alone": loss,

@@ -48,7 +48,7 @@ def load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
 
 
 def trainer(
-    spec: JobSpec, attempt: Attempt, loaded: tuple[Any, Any], train: Any, held_out: Any | None, room_tokens: float
+    spec: JobSpec, attempt: Attempt, loaded: tuple[Any, Any], train: Any, held_out: Any | None, *_: float
 ) -> Trainer:
     """The trainer of a resolved spec; `train` and `held_out` are datasets of input_ids and labels."""
     model, tokenizer = loaded

@@ -29,6 +29,8 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
+FLASH_ATTENTION = (8, 0)
+"""The compute capability that it needs: Ampere."""
 
 
 def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
@@ -51,9 +53,8 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     attempt.phase("loading the libraries")
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    card = _card(spec, attempt, base, bases.free_gpu_bytes(torch) if on_gpu else None)
-    spec = _resolve(spec, base, data, card)
+    room = _room(spec, attempt, base, torch)
+    spec = _resolve(spec, base, data, room)
     _keep_resolved(spec, attempt)
     engine = _engine(spec)
 
@@ -64,7 +65,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     model = engine.load(spec, base)
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
-    trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, card)
+    trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, room)
     try:
         _learn(attempt, trainer, course, resume)
     except torch.OutOfMemoryError:
@@ -75,8 +76,8 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
         _load_best(attempt, trainer.model, course, spec_hash)
 
     attempt.phase("saving the adapter")
-    facts = _facts(attempt, base, data, course, trainer, torch, on_gpu)
-    facts |= {"room_tokens": int(card.room_tokens) if on_gpu and spec.train.packing else None}
+    facts = _facts(attempt, base, data, course, trainer, torch, room.on_gpu)
+    facts |= {"room_tokens": int(room.tokens) if room.on_gpu and spec.train.packing else None}
     facts |= {"base": {**facts["base"], "sha256": hashed.result()}, "seconds": round(time.perf_counter() - started, 1)}
     whose = {"job": attempt.job_id, "name": spec.name or attempt.job_id, "settings": spec.to_json(), **facts}
     folder = adapter.save(attempt.run.exports, trainer.model, base.folder, encoder, whose, attempt.pulse)
@@ -140,29 +141,33 @@ def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) ->
 
 
 @dataclass(frozen=True)
-class Card:
-    """What the plan of a training depends on beside the spec and the rows; no card: a CPU."""
+class Room:
+    """What the plan of a training depends on beside the spec and the rows."""
 
     free_bytes: int | None
+    """Of the card; None on a CPU."""
     kind: str
     """The base's model_type."""
-    room_tokens: float
-    """Of packed rows that there is memory for."""
+    tokens: float = math.inf
+    """Of packed rows that there is memory for at once."""
+    recorded_tokens: float = 0.0
+    """Of packed rows that a CUDA graph is made for."""
 
     @property
     def on_gpu(self) -> bool:
         return self.free_bytes is not None
 
 
-def _card(spec: JobSpec, attempt: Attempt, base: Base, free_bytes: int | None) -> Card:
+def _room(spec: JobSpec, attempt: Attempt, base: Base, torch: Any) -> Room:
     shape = shapes.of(attempt.home, base.reference, base.folder)
-    if shape is None or free_bytes is None:
-        return Card(free_bytes, shape.kind if shape else "", 0.0 if free_bytes else math.inf)
-    return Card(
-        free_bytes,
-        shape.kind,
-        costs.room_tokens(shape, spec.lora.rank, spec.lora.target_modules, free_bytes),
-    )
+    kind = shape.kind if shape else ""
+    if not torch.cuda.is_available():
+        return Room(None, kind)
+    free_bytes = bases.free_gpu_bytes(torch)
+    if shape is None or torch.cuda.get_device_capability() < FLASH_ATTENTION:
+        return Room(free_bytes, kind, 0.0)
+    tokens = costs.room_tokens(shape, spec.lora.rank, spec.lora.target_modules, free_bytes)
+    return Room(free_bytes, kind, tokens, costs.RECORDED_BYTES / costs.packed_token_bytes(shape))
 
 
 def _engine(spec: JobSpec) -> Any:
@@ -183,12 +188,12 @@ def _engine(spec: JobSpec) -> Any:
     return padded
 
 
-def _resolve(spec: JobSpec, base: Base, data: Prepared, card: Card) -> JobSpec:
+def _resolve(spec: JobSpec, base: Base, data: Prepared, room: Room) -> JobSpec:
     """The spec with every `auto` replaced by what it becomes here."""
-    on_gpu = card.on_gpu
-    precision = base.precision(spec.precision, on_gpu, card.free_bytes or 0)
+    on_gpu = room.on_gpu
+    precision = base.precision(spec.precision, on_gpu, room.free_bytes or 0)
     try:
-        packed = steps.packing(spec.train, precision, card.kind, on_gpu, card.room_tokens, data.max_length)
+        packed = steps.packing(spec.train, precision, room.kind, on_gpu, room.tokens, data.max_length)
         size, accumulation = steps.parts(spec.train, packed)
     except ValueError as error:
         raise FinetunerError(f"/train: {error}.", "Choose another value, or auto.", "bad_spec") from None
@@ -259,7 +264,7 @@ def _trainer(
     encoder: Encoder,
     resume: Path | None,
     spec_hash: str,
-    card: Card,
+    room: Room,
 ) -> tuple[Any, Course]:
     from datasets import Dataset
 
@@ -277,7 +282,7 @@ def _trainer(
             attempt.note(f"the best checkpoint so far ({best.name}) is lost: {why}. The best of what follows is kept.")
             course.best, course.bad_evaluations = None, 0
     held_out = mapped(data.eval) if data.eval else None
-    trainer = engine.trainer(spec, attempt, model, mapped(data.train), held_out, card.room_tokens)
+    trainer = engine.trainer(spec, attempt, model, mapped(data.train), held_out, room.tokens, room.recorded_tokens)
     progress = Progress(attempt, spec.limits, course)
     trainer.keep(progress, spec_hash)
     asked = prompts(spec, data, encoder) if spec.eval.sample_prompts else []

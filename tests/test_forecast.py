@@ -183,6 +183,8 @@ def test_where_rows_are_packed() -> None:
     assert packs(Train(packing=True), "16bit", "gemma3_text", False)
     with pytest.raises(ValueError, match="not built for models of the kind gemma2"):
         packs(Train(packing=True), "16bit", "gemma2", True)
+    with pytest.raises(ValueError, match="no room"):
+        packs(Train(packing=True), "16bit", "gemma", True, longest=20_000)
     assert steps.parts(Train(effective_batch=48), packed=True) == (48, 1)
     assert steps.parts(Train(effective_batch=48, batch_size=12), packed=True) == (12, 4)
     assert steps.parts(Train(effective_batch=48), packed=False) == (8, 6)

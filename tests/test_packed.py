@@ -82,7 +82,7 @@ def test_a_batch_learns_what_its_rows_learn_alone(
 ) -> None:
     """However many parts it is computed in."""
     model = adapted(folder, ATTENTION)
-    step = Step(model, len(ROWS), max(LENGTHS), most_tokens)
+    step = Step(model, len(ROWS), max(LENGTHS), most_tokens, 0)
     loss = step.learn(Rows(ROWS), TRAINED)
     losses, expected = alone
     assert loss.item() == pytest.approx(sum(losses) / TRAINED, rel=1e-5)
@@ -94,7 +94,7 @@ def test_a_batch_learns_what_its_rows_learn_alone(
 
 def test_no_row_sees_another(folder: Path, alone: tuple[list[float], dict[str, Tensor]]) -> None:
     """What one row says changes nothing of the others' losses, whatever their order."""
-    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000)
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000, 0)
     losses, _ = alone
     for order in ([1, 3], [3, 1], [4, 0, 1, 2]):
         some = Rows([ROWS[i] for i in order])
@@ -114,7 +114,7 @@ def test_what_a_length_is_filled_up_with_changes_nothing(
     assert size.tokens > rows.tokens
     assert size.learned > rows.trained_tokens
     assert max(end - start for start, end in spans(packed.starts)) <= size.longest
-    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000)
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000, 0)
     loss = step._loss(packed, step._scale(TRAINED), size.longest)
     assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
 
@@ -126,6 +126,17 @@ def test_parts_are_all_rows_in_their_order(lengths: list[int], most: int) -> Non
     assert [int(ids[0]) for part in parts for ids in part.ids] == list(range(len(lengths)))
     assert all(part.tokens <= most or len(part) == 1 for part in parts)
     assert sum(part.trained_tokens for part in parts) == rows.trained_tokens == sum(lengths) - len(lengths)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=20))
+def test_what_fills_a_length_up_is_no_longer_than_the_longest_row(lengths: list[int]) -> None:
+    """Attention computes so many tokens of each row; what it left out would be whatever lay in the memory."""
+    rows = Rows([{"input_ids": [7] * length, "labels": [7] * length} for length in lengths])
+    size = Size.of(rows, len(lengths), max(lengths))
+    packed = pack(rows, size)
+    assert sum(end - start for start, end in spans(packed.starts)) == size.tokens
+    assert max(end - start for start, end in spans(packed.starts)) <= size.longest
+    assert (packed.targets >= 0).sum() == rows.trained_tokens <= size.learned
 
 
 def test_a_few_lengths_hold_all() -> None:
@@ -172,7 +183,7 @@ def test_where_memory_runs_out_the_same_is_learned_in_smaller_parts(
     folder: Path, alone: tuple[list[float], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, notes = adapted(folder, ATTENTION), []
-    step = Step(model, len(ROWS), max(LENGTHS), 10_000, notes.append)
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0, notes.append)
     computed, tried = step._computed, []
 
     def small_card(rows: Rows, trained_tokens: int) -> Tensor:

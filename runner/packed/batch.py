@@ -76,7 +76,7 @@ class Size:
         """Args: the most rows that any batch has, and the tokens of the longest row of all."""
         tokens = rounded(rows.tokens)
         quarters = max(1, -(-4 * rows.trained_tokens // tokens))
-        return cls(tokens, tokens * quarters // 4, most_rows + 1, max(longest, tokens // 4))
+        return cls(tokens, tokens * quarters // 4, most_rows + 1, max(longest, tokens // 4, LEAST))
 
 
 @dataclass

@@ -67,12 +67,19 @@ def load(spec: JobSpec, base: Base) -> Any:
 
 
 def trainer(
-    spec: JobSpec, attempt: Attempt, model: Any, train: Any, held_out: Any | None, room_tokens: float
+    spec: JobSpec,
+    attempt: Attempt,
+    model: Any,
+    train: Any,
+    held_out: Any | None,
+    room_tokens: float,
+    recorded_tokens: float,
 ) -> PackedTrainer:
     """The trainer of a resolved spec; `train` and `held_out` are datasets of input_ids and labels.
 
     Args:
         room_tokens: so many are trained on at once; more come in parts.
+        recorded_tokens: so many are recorded as a CUDA graph.
     """
     assert isinstance(spec.data.max_length, int)
     assert isinstance(spec.train.batch_size, int)
@@ -88,6 +95,6 @@ def trainer(
             **settings, per_device_eval_batch_size=min(8, spec.train.batch_size), remove_unused_columns=False
         ),
     )
-    made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens, attempt.note)
+    made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens, recorded_tokens, attempt.note)
     model.zero_grad = lambda set_to_none=True: made.step.forget()
     return made

@@ -11,9 +11,6 @@ from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.randomness import random_state, restore
 
-MOST_RECORDED = 6144
-"""Tokens. A longer batch keeps a card busy by itself, and its CUDA graph would hold a lot of memory."""
-
 
 @dataclass
 class Recorded:
@@ -33,6 +30,7 @@ class Step:
         most_rows: that a batch has.
         longest: tokens of the longest row.
         most_tokens: as many are on the card at once; more come in parts.
+        most_recorded: tokens that are recorded as a CUDA graph; more keep a card busy by themselves.
         note: is told, in words, what people should know of.
     """
 
@@ -42,12 +40,14 @@ class Step:
         most_rows: int,
         longest: int,
         most_tokens: float,
+        most_recorded: float,
         note: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.core = model.get_base_model()
         self.device = model.device
         self.on_gpu = self.device.type == "cuda"
-        self.most_rows, self.longest, self.most_tokens, self.note = most_rows, longest, most_tokens, note
+        self.most_rows, self.longest, self.note = most_rows, longest, note
+        self.most_tokens, self.most_recorded = most_tokens, most_recorded
         self.parameters = [each for each in model.parameters() if each.requires_grad]
         sizes = [each.numel() for each in self.parameters]
         self.gradients = torch.zeros(sum(sizes), device=self.device)
@@ -83,7 +83,7 @@ class Step:
 
     def _part(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
         """A part that does not come to its end has added nothing."""
-        recorded = self.on_gpu and rows.tokens <= MOST_RECORDED
+        recorded = self.on_gpu and rows.tokens <= self.most_recorded
         return self._replayed(rows, trained_tokens) if recorded else self._computed(rows, trained_tokens)
 
     def _make_room(self, tokens: int) -> None:

@@ -28,6 +28,8 @@ WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 """What a token holds beside them while its layer is at work, in the same widths."""
 PACKED_INNER = 3.0
 """The same where rows are packed, in place of KEPT_INNER: 2.36 MB a token of Gemma 2B, from 3,072 to 8,192 tokens."""
+RECORDED_BYTES = 15_000_000_000
+"""Of the longest CUDA graph: 6,350 tokens of Gemma 2B, which keep an H100 busy for longer than Python needs."""
 PACKED_TWICE = 2
 """Packed rows are held once in what is recorded and once beside it, while that is recorded."""
 PACKED_LOGITS_BYTES = 1 << 30
@@ -154,7 +156,8 @@ def peak_bytes(shape: Shape, plan: Plan) -> float:
     logits = plan.peak_tokens * shape.vocabulary * 2
     found = weights_bytes(shape, plan.precision) + trained_bytes(shape, plan) + activation_bytes(shape, plan)
     if not plan.on_gpu:
-        return LIBRARIES_BYTES + found + 2 * logits
+        wider = weights_bytes(shape, plan.precision) if plan.packing else 0  # 32 bit
+        return LIBRARIES_BYTES + found + wider + 2 * logits
     unpacked = 0 if plan.precision == "16bit" else 2 * shape.hidden * shape.inner
     return found + unpacked + (1.5 * PACKED_LOGITS_BYTES if plan.packing else min(logits, LOGITS_MOST_BYTES))
 

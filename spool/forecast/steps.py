@@ -57,8 +57,11 @@ def packing(train: Train, precision: str, kind: str, on_gpu: bool, room_tokens: 
             raise ValueError(f"packing is not built for models of the kind {kind or 'unknown'}")
         with_what = "gradient_checkpointing" if checkpoints else f"a base in {precision.removesuffix('bit')} bit"
         raise ValueError(f"packing does not go with {with_what}")
+    fits = room_tokens >= longest
     if train.packing == "auto":
-        return can and on_gpu and room_tokens >= longest
+        return can and on_gpu and fits
+    if train.packing and on_gpu and not fits:
+        raise ValueError("the card has no room for packed rows, or is older than Ampere")
     return train.packing
 
 
