@@ -66,6 +66,17 @@ def test_same_bytes_are_one_version_and_the_last_upload_counts(home: Home, tmp_p
     assert len(keep.list_datasets(home)) == 2
 
 
+def test_the_newest_version_is_the_last_one_whatever_the_clock_says(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two in the same millisecond; then a clock that goes back."""
+    for moment in ("2026-11-23T10:00:00.999Z", "2026-11-23T10:00:00.999Z", "2020-01-01T00:00:00.000Z"):
+        monkeypatch.setattr(keep, "now_iso", lambda moment=moment: moment)
+        for row in ("d;e", "f;g", "h;i"):
+            added = keep.add(home, "tickets", "a.csv", CSV + f"{row}\r\n".encode())
+            assert keep.find(home, "tickets") == added
+
+
 @pytest.mark.parametrize(
     ("filename", "data", "file"),
     [

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,7 @@ from spool.data.reading.table import printable
 from spool.protocol import durable, settings
 from spool.protocol.errors import DataError, NotFound
 from spool.protocol.home import Home
-from spool.protocol.jobs import now_iso
+from spool.protocol.jobs import iso, now_iso
 from spool.protocol.process import locked
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -118,7 +119,7 @@ def settle(home: Home, name: str, draft: Path, sha256: str, origin: Origin, newe
             "sha256": sha256,
             "rows": rows,
             "format": format,
-            "added_at": now_iso(),
+            "added_at": _after_all(target.parent),
             "parents": origin.parents,
             "recipe": origin.recipe,
             "left_out": origin.left_out,
@@ -362,8 +363,18 @@ def _added_again(target: Path, draft: Path, newest: bool) -> None:
         if deleted or not data.exists() or _sha256(data)[:12] != target.name:
             durable.move(draft, data)
         if newest or deleted:
-            document["added_at"] = now_iso()
+            document["added_at"] = _after_all(target.parent)
             durable.write_json(target / RECORD, document)
+
+
+def _after_all(dataset: Path) -> str:
+    """Now, but later than each version of the dataset: two may be added within a millisecond, and clocks jump back."""
+    versions = map(_load, dataset.iterdir()) if dataset.is_dir() else ()
+    latest = max((each.added_at for each in versions if each), default="")
+    now = now_iso()
+    if now > latest:
+        return now
+    return iso((datetime.fromisoformat(latest) + timedelta(milliseconds=1)).timestamp())
 
 
 def _sha256(path: Path) -> str:
