@@ -78,22 +78,6 @@ def flash(
     return out, sums, seed.clone(), offset.clone()
 
 
-@flash.register_fake
-def _(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    starts: torch.Tensor,
-    longest: int,
-    scaling: float,
-    window: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    sums = query.new_empty((query.shape[1], query.shape[0]), dtype=torch.float32)
-    return torch.empty_like(query), sums, query.new_empty((2,), dtype=torch.uint64), query.new_empty(
-        (), dtype=torch.uint64
-    )  # fmt: skip
-
-
 @custom_op("finetuner::flash_backward", mutates_args=())
 def flash_backward(
     gradient: torch.Tensor,
@@ -119,13 +103,6 @@ def flash_backward(
     finally:
         torch._C._set_deterministic_algorithms(before)
     return d_query, d_key, d_value
-
-
-@flash_backward.register_fake
-def _(
-    gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
