@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,12 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
     trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, room)
+    measured = None
     try:
+        if spec.train.packing:
+            from runner import probe
+
+            measured = probe.look(spec, attempt, base, trainer)
         _learn(attempt, trainer, course, resume)
     except torch.OutOfMemoryError:
         if attempt.stop.requested or not _step_down(spec, attempt):
@@ -77,7 +82,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
 
     attempt.phase("saving the adapter")
     facts = _facts(attempt, base, data, course, trainer, torch, room.on_gpu)
-    facts |= {"room_tokens": int(room.tokens) if room.on_gpu and spec.train.packing else None}
+    facts |= {"measured": asdict(measured) if measured else None}
     facts |= {"base": {**facts["base"], "sha256": hashed.result()}, "seconds": round(time.perf_counter() - started, 1)}
     whose = {"job": attempt.job_id, "name": spec.name or attempt.job_id, "settings": spec.to_json(), **facts}
     folder = adapter.save(attempt.run.exports, trainer.model, base.folder, encoder, whose, attempt.pulse)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor
 from trainer_process import TrainerProcess
 from transformers import AutoModelForCausalLM
 
+from runner import probe
 from runner.answer import Row, answer
 from runner.packed import ATTENTION, attention
 from runner.packed.batch import Rows, Size, pack, rounded, spans
@@ -225,6 +227,46 @@ def test_a_lean_model_answers_as_before(folder: Path) -> None:
     assert model.get_base_model().config._attn_implementation == ATTENTION
 
 
+# The probe
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 40))
+def test_the_probe_draws_batches_as_a_training_does(lengths: list[int], rows: int, steps: int) -> None:
+    tokens = np.array(lengths)
+    largest, usual = probe.drawn(tokens, rows, steps, seed=0)
+    for batch in (largest, usual):
+        assert 1 <= len(batch) <= rows
+        assert len(set(batch.tolist())) == len(batch)
+    assert tokens[usual].sum() <= tokens[largest].sum() <= np.sort(tokens)[-rows:].sum()
+
+
+def test_the_probe_learns_nothing_and_draws_nothing(folder: Path) -> None:
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000, 0)
+    before = torch.get_rng_state()
+    measured = probe.measure(step, Rows(ROWS), Rows(ROWS[:2]), accumulation=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not step.gradients.any()
+    assert measured.room_tokens == 10_000
+    assert measured.step_s == pytest.approx(3 * sum(LENGTHS[:2]) / measured.tokens_per_s, rel=0.01)
+    assert 0 < measured.took_s < 60
+
+
+def test_the_probe_finds_the_room_before_the_first_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step(adapted(folder, ATTENTION), len(ROWS), max(LENGTHS), 10_000, 0)
+    computed = step._computed
+
+    def small_card(rows: Rows, trained_tokens: int) -> Tensor:
+        if rows.tokens > 160:
+            raise torch.OutOfMemoryError
+        return computed(rows, trained_tokens)
+
+    monkeypatch.setattr(step, "_computed", small_card)
+    assert probe.measure(step, Rows(ROWS), Rows(ROWS)).room_tokens == sum(LENGTHS) // 2
+    monkeypatch.setattr(step, "_computed", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):
+        probe.measure(step, Rows(ROWS), Rows(ROWS))
+
+
 # Jobs
 
 SPEC: dict[str, Any] = {
@@ -248,6 +290,7 @@ def packed_job(trainer: TrainerProcess) -> str:
     job_id = trainer.job(**SPEC)
     answer = trainer.attempt(job_id)
     assert answer["outcome"] == "finished", answer
+    assert answer["result"]["measured"]["took_s"] > 0
     assert trainer.notes(job_id) == []
     return job_id
 
@@ -262,6 +305,10 @@ def test_a_packed_job_says_what_its_plan_became(trainer: TrainerProcess, packed_
     assert len(losses) == 8
     assert losses[-1] < losses[0]
     assert {row["step"] for row in metrics.read(run.samples)} == {0, 2, 4, 6, 8}
+    said = [row["words"] for row in metrics.read(run.events) if row.get("event") == "measured"]
+    assert len(said) == 1
+    assert said[0].startswith("measured on this machine: ")
+    assert said[0].endswith("for all 8 steps")
     adapter = durable.read_json(run.exports / "adapter" / "adapter_config.json")
     assert sorted(adapter["target_modules"]) == sorted(LINEAR_LAYERS)
 
@@ -273,7 +320,9 @@ def test_an_interrupted_packed_job_ends_as_an_undisturbed_one(
 ) -> None:
     job_id = trainer.job(**SPEC)
     assert trainer.attempt(job_id, 1, **order)["outcome"] in ("stopped", "killed")
-    assert trainer.attempt(job_id, 2)["outcome"] == "finished"
+    answer = trainer.attempt(job_id, 2)
+    assert answer["outcome"] == "finished"
+    assert answer["result"]["measured"]["took_s"] == 0, "the job before was alike"
     assert trainer.learned(job_id) == trainer.learned(packed_job)
 
 

@@ -152,7 +152,7 @@ def _plan(run: Run, spec: dict[str, Any], result: dict[str, Any]) -> Plan:
         tuple(map(str, spec["export"])),
         float((result.get("report") or {}).get("seconds") or 0.0),
         train.get("packing") is True,
-        float(result.get("room_tokens") or math.inf),
+        float((result.get("measured") or {}).get("room_tokens") or math.inf),
     )
 
 

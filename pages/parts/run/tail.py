@@ -112,7 +112,7 @@ def event(row: dict[str, Any]) -> str:
     kind = str(row.get("event") or "event")
     if kind == "phase":
         return escape.one_line(words.sentence(str(row.get("phase") or "")))
-    if kind == "note":
+    if kind in ("note", "measured"):
         return escape.one_line(words.sentence(str(row.get("words") or "")))
     carried = {key: value for key, value in row.items() if key not in ("v", "t", "attempt", "seq", "event", "phase")}
     said = ", ".join(f"{key} {value}" for key, value in carried.items())
