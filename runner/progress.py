@@ -13,6 +13,8 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.training import Limits
 
 LOOK_AT_DISK_S = 60
+LOOK_AT_CARD_S = 0.25
+"""A step may be shorter than what NVML takes to answer: rows in between have what it said last."""
 
 
 class Diverged(FinetunerError):
@@ -38,6 +40,8 @@ class Progress(TrainerCallback):
         self.limits = limits
         self.course = course
         self.gpu = Gpu()
+        self.card: dict[str, Any] = {}
+        self.looked_at_card = -LOOK_AT_CARD_S
         self.step_started = self.looked_at_disk = self.marked = time.perf_counter()
         self.saved_step = 0
         self.step_tokens = 0
@@ -102,7 +106,7 @@ class Progress(TrainerCallback):
             step_time_s=round(now - self.step_started, 4),
             tokens=counted,
             host_mem_bytes=host_memory_bytes(),
-            **self.gpu.sample(),
+            **self._look_at_card(now),
         )
         self.logged_tokens, self.logged_at = counted, now
         if not math.isfinite(loss) or (norm is not None and not math.isfinite(float(norm))):
@@ -135,6 +139,11 @@ class Progress(TrainerCallback):
         """Time that was spent on something else than training."""
         self.marked += seconds
         self.logged_at += seconds
+
+    def _look_at_card(self, now: float) -> dict[str, Any]:
+        if now - self.looked_at_card >= LOOK_AT_CARD_S:
+            self.looked_at_card, self.card = now, self.gpu.sample()
+        return self.card
 
     def _stop_asked(self) -> bool:
         """True where a checkpoint is to be made and the attempt to end; a cancelled job needs none."""
