@@ -147,35 +147,54 @@ def test_a_few_lengths_hold_all() -> None:
     assert all(count <= rounded(count) <= max(64, 1.25 * count + 63) for count in range(1, 16_385))
 
 
+@pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("window", [None, 1, 7])
-def test_attention_is_that_of_each_row_with_a_mask(window: int | None) -> None:
+def test_attention_is_that_of_each_row_with_a_mask(window: int | None, softcap: float | None) -> None:
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, 4, sum(LENGTHS), 16, generator=generator)
     key, value = (torch.randn(1, 2, sum(LENGTHS), 16, generator=generator) for _ in range(2))
     starts = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()], dtype=torch.int32)
     module = torch.nn.Module()
     found, _ = attention.attend(
-        module, query, key, value, None, 0.25, starts=starts, longest=max(LENGTHS), sliding_window=window
+        module,
+        query,
+        key,
+        value,
+        None,
+        0.25,
+        starts=starts,
+        longest=max(LENGTHS),
+        sliding_window=window,
+        softcap=softcap,
     )
     whose = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
     place = torch.arange(sum(LENGTHS))
     seen = (whose[:, None] == whose) & (place <= place[:, None])
     if window:
         seen &= place > place[:, None] - window
-    plain = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=0.25, enable_gqa=True)
+    scores = 0.25 * query @ key.repeat_interleave(2, 1).mT
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    plain = scores.masked_fill(~seen, -torch.inf).softmax(3) @ value.repeat_interleave(2, 1)
     torch.testing.assert_close(found, plain.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("chunk_bytes", [1 << 30, 4 * 50 * 3])
-def test_the_loss_is_that_of_all_logits(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+def test_the_loss_is_that_of_all_logits(
+    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, softcap: float | None
+) -> None:
     monkeypatch.setattr("runner.packed.loss.CHUNK_BYTES", chunk_bytes)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(11, 8, generator=generator, requires_grad=True)
     weight, targets = torch.randn(50, 8, generator=generator), torch.randint(0, 50, (11,), generator=generator)
     targets[3] = NOT_TRAINED
-    loss = linear_cross_entropy(hidden, weight, targets, torch.tensor(0.1))
+    loss = linear_cross_entropy(hidden, weight, targets, torch.tensor(0.1), softcap)
     (gradient,) = torch.autograd.grad(3 * loss, hidden)
-    plain = 0.1 * F.cross_entropy(hidden @ weight.t(), targets, ignore_index=NOT_TRAINED, reduction="sum")
+    logits = hidden @ weight.t()
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
+    plain = 0.1 * F.cross_entropy(logits, targets, ignore_index=NOT_TRAINED, reduction="sum")
     (expected,) = torch.autograd.grad(3 * plain, hidden)
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(gradient, expected)

@@ -27,6 +27,7 @@ def attend(
     starts: torch.Tensor,
     longest: int,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of packed rows.
@@ -36,28 +37,43 @@ def attend(
         starts: (R + 1) where each row begins, and the end; int32.
         longest: no row has more tokens.
         sliding_window: how many tokens a token sees, itself included.
+        softcap: scores become softcap * tanh(score / softcap), as Gemma 2 has them.
 
     Returns:
         (1, T, heads, head_dim), and no weights.
     """
     window = (sliding_window - 1) if sliding_window else -1
     if query.is_cuda:
+        if softcap is not None:
+            raise NotImplementedError("capped scores on a GPU")
         rows = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
         out, *_unused = flash(*rows, starts, longest, scaling, window)
         return out[None], None
-    parts = [_row(query, key, value, at, scaling, window) for at in spans(starts)]
+    parts = [_row(query, key, value, at, scaling, window, softcap) for at in spans(starts)]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
 def _row(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, at: tuple[int, int], scaling: float, window: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    at: tuple[int, int],
+    scaling: float,
+    window: int,
+    softcap: float | None,
 ) -> torch.Tensor:
     q, k, v = (each[:, :, at[0] : at[1]] for each in (query, key, value))
     length = at[1] - at[0]
-    if window < 0 or length <= window + 1:
+    if softcap is None and (window < 0 or length <= window + 1):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-    seen = torch.ones(length, length, dtype=torch.bool).tril().triu(-window)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling, enable_gqa=True)
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    if window >= 0:
+        seen = seen.triu(-window)
+    if softcap is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling, enable_gqa=True)
+    k, v = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (k, v))
+    scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scaling / softcap))
+    return scores.masked_fill(~seen, -torch.inf).softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
 
 
 @custom_op("finetuner::flash", mutates_args=())

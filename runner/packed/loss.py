@@ -16,7 +16,11 @@ CHUNK_BYTES = 1 << 30
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    scale: torch.Tensor,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """The sum of the losses, times `scale`: 1 / trained tokens of the step makes it their mean.
 
@@ -25,14 +29,20 @@ def linear_cross_entropy(
         weight: (V, H), frozen.
         targets: (N) token ids; -100 is passed over.
         scale: () in 32 bit, on the same device.
+        softcap: logits become softcap * tanh(logit / softcap), as Gemma 2 has them.
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets, scale)
+    return _LinearCrossEntropy.apply(hidden, weight, targets, scale, softcap)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        scale: torch.Tensor,
+        softcap: float | None,
     ) -> torch.Tensor:
         chunk = max(1, CHUNK_BYTES // (weight.shape[0] * hidden.element_size()))
         losses = torch.empty(len(hidden), device=hidden.device, dtype=torch.float32)
@@ -40,7 +50,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for i in range(0, len(hidden), chunk):
             part = slice(i, i + chunk)
             logits = hidden[part] @ weight.t()
-            losses[part] = _to_gradient(logits, targets[part], scale)
+            losses[part] = _to_gradient(logits, targets[part], scale, softcap)
             if ctx.needs_input_grad[0]:
                 torch.mm(logits, weight, out=gradient[part])
         ctx.save_for_backward(gradient)
@@ -49,21 +59,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *of_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * of_loss[0].to(gradient.dtype), None, None, None
+        return gradient * of_loss[0].to(gradient.dtype), None, None, None, None
 
 
-def _to_gradient(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def _to_gradient(
+    logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, softcap: float | None
+) -> torch.Tensor:
     """The scaled losses of rows of logits (n, V), which become their gradient in place."""
     if logits.is_cuda:
+        if softcap is not None:
+            raise NotImplementedError("capped logits on a GPU")
         from runner.packed.kernels import cross_entropy
 
         return cross_entropy(logits, targets, scale)
     learned = targets != NOT_TRAINED
     rows, at = torch.arange(len(targets)), targets.clamp(min=0)
     values = logits.float()
+    slopes = 1.0
+    if softcap is not None:
+        capped = torch.tanh(values / softcap)
+        values, slopes = softcap * capped, 1 - capped**2
     sums = values.logsumexp(dim=1)
     losses = (sums - values[rows, at]) * learned * scale
     values.sub_(sums[:, None]).exp_()
     values[rows, at] -= 1
-    logits.copy_(values * (learned * scale)[:, None])
+    logits.copy_(values * slopes * (learned * scale)[:, None])
     return losses
