@@ -1,8 +1,8 @@
 """Attention within each of the rows that lie one behind the other, as an attention function of transformers.
 
 On a GPU it is PyTorch's own flash attention for rows of different lengths (FlashAttention-2, arXiv 2307.08691), without
-mask and padding, and with a backward pass that adds in the same order each time. On a CPU the rows are computed one
-after the other.
+mask and padding, and with a backward pass that adds in the same order each time. What that cannot do, capped scores and
+wide heads, is done by a kernel of our own (flash.py). On a CPU the rows are computed one after the other.
 """
 
 from typing import Any
@@ -14,6 +14,9 @@ from transformers import AttentionInterface
 
 from runner.packed import ATTENTION
 from runner.packed.batch import spans
+
+WIDEST = 256
+"""The most head_dim that PyTorch's flash attention has."""
 
 
 def attend(
@@ -44,9 +47,11 @@ def attend(
     """
     window = (sliding_window - 1) if sliding_window else -1
     if query.is_cuda:
-        if softcap is not None:
-            raise NotImplementedError("capped scores on a GPU")
         rows = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+        if softcap is not None or query.shape[3] > WIDEST:
+            from runner.packed.flash import Flash
+
+            return Flash.apply(*rows, starts, scaling, sliding_window, softcap)[None], None
         out, *_unused = flash(*rows, starts, longest, scaling, window)
         return out[None], None
     parts = [_row(query, key, value, at, scaling, window, softcap) for at in spans(starts)]

@@ -67,11 +67,9 @@ def _to_gradient(
 ) -> torch.Tensor:
     """The scaled losses of rows of logits (n, V), which become their gradient in place."""
     if logits.is_cuda:
-        if softcap is not None:
-            raise NotImplementedError("capped logits on a GPU")
         from runner.packed.kernels import cross_entropy
 
-        return cross_entropy(logits, targets, scale)
+        return cross_entropy(logits, targets, scale, softcap)
     learned = targets != NOT_TRAINED
     rows, at = torch.arange(len(targets)), targets.clamp(min=0)
     values = logits.float()
