@@ -1,11 +1,12 @@
-"""A tiny Gemma 3 with random weights and a small BPE tokenizer of its own: everything real but the size.
+"""A tiny Gemma of each family with random weights and a small BPE tokenizer: everything real but the size.
 
-Run as: python tests/tiny.py FOLDER
+Run as: python tests/tiny.py FOLDER [KIND]        (KIND: gemma3_text, or one of FAMILIES)
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 TEXT = [
@@ -33,10 +34,78 @@ def tokenizer_json() -> dict:
     return document
 
 
-def build(folder: Path) -> Path:
-    import torch
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+SMALL = {
+    "vocab_size": 640,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "sliding_window": 64,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+FOUR = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2}
+GEMMA_4 = {"global_head_dim": 32, "final_logit_softcapping": 2.0}
+EDGE = {
+    **{**SMALL, **FOUR, **GEMMA_4},
+    **{"vocab_size_per_layer_input": 640, "hidden_size_per_layer_input": 8, "use_double_wide_mlp": True},
+}
+DENSE = {"attention_k_eq_v": True, "num_key_value_heads": 2, "num_global_key_value_heads": 1}
+TOWER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+FAMILIES: dict[str, tuple[str, dict]] = {
+    "gemma": ("gemma", {**SMALL, "hidden_activation": "gelu_pytorch_tanh"}),
+    "gemma2": ("gemma2", {**SMALL, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}),
+    "gemma3": (
+        "gemma3",
+        {
+            "text_config": {**SMALL, "query_pre_attn_scalar": 16},
+            "vision_config": {"model_type": "siglip_vision_model", **TOWER, "image_size": 28, "patch_size": 14},
+            **{"mm_tokens_per_image": 4, "image_token_index": 639, "boi_token_index": 638, "eoi_token_index": 637},
+        },
+    ),
+    "gemma3n_text": (
+        "gemma3n_text",
+        {
+            **{**SMALL, **FOUR, "intermediate_size": [128, 128, 64, 64]},
+            **{"vocab_size_per_layer_input": 640, "hidden_size_per_layer_input": 8, "laurel_rank": 8},
+            **{"activation_sparsity_pattern": [0.9, 0.5, 0.0, 0.0], "final_logit_softcapping": 2.0},
+        },
+    ),
+    "gemma4_text": ("gemma4_text", EDGE),
+    "gemma4": (
+        "gemma4",
+        {
+            "text_config": {**SMALL, **GEMMA_4, **DENSE, "hidden_size_per_layer_input": 0},
+            "vision_config": {**TOWER, "num_key_value_heads": 2, "head_dim": 16, "position_embedding_size": 16},
+            **{"image_token_id": 639, "audio_token_id": 638, "video_token_id": 637},
+        },
+    ),
+    "gemma4_unified_text": ("gemma4_unified_text", {**SMALL, **GEMMA_4, **DENSE}),
+}
+"""Name -> (model_type, its configuration): between them everything that one Gemma computes and another does not. Windows
+are short and soft caps low, so that both count."""
 
+
+def family(kind: str, **named: Any) -> Any:
+    """The tiny model of FAMILIES; no weight is where it begins, be it of a norm or of a scale."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model_type, values = FAMILIES[kind]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **values), **named)
+    for each in (*model.parameters(), *(b for name, b in model.named_buffers() if name.endswith("layer_scalar"))):
+        each.data.add_(torch.randn(each.shape) * (0.3 if each.dim() == 1 else 0.05))
+    return model.eval()
+
+
+def tokenizer(folder: Path) -> int:
+    """Writes it; how many tokens it has."""
     folder.mkdir(parents=True, exist_ok=True)
     document = tokenizer_json()
     (folder / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False))
@@ -51,28 +120,24 @@ def build(folder: Path) -> Path:
             }
         )
     )
-    config = Gemma3TextConfig(
-        vocab_size=len(document["model"]["vocab"]),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        head_dim=16,
-        query_pre_attn_scalar=16,
-        sliding_window=64,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        layer_types=["sliding_attention", "full_attention"],
-    )
-    torch.manual_seed(0)
-    model = Gemma3ForCausalLM(config).to(torch.bfloat16)
+    return len(document["model"]["vocab"])
+
+
+def build(folder: Path, kind: str = "gemma3_text") -> Path:
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    vocabulary = tokenizer(folder)
+    if kind == "gemma3_text":
+        config = Gemma3TextConfig(**{**SMALL, "vocab_size": vocabulary}, query_pre_attn_scalar=16)
+        torch.manual_seed(0)
+        model = Gemma3ForCausalLM(config).to(torch.bfloat16)
+    else:
+        model = family(kind).to(torch.bfloat16)
     model.generation_config.eos_token_id = [1, 5]
     model.save_pretrained(str(folder))
     return folder
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1])))
+    print(build(Path(sys.argv[1]), *sys.argv[2:]))

@@ -1,5 +1,6 @@
 """Training by packed rows: base and adapter by transformers and PEFT, steps by `runner.packed.step`."""
 
+import re
 from typing import Any
 
 import torch
@@ -54,16 +55,24 @@ def load(spec: JobSpec, base: Base) -> Any:
         local_files_only=True,
         trust_remote_code=False,
     )
-    modules = spec.lora.target_modules
     lora = LoraConfig(
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
-        target_modules=LINEAR_LAYERS if modules == "all-linear" else list(modules),
+        target_modules=targets(model, spec.lora.target_modules),
         use_rslora=spec.lora.rslora,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, lora)
+
+
+def targets(model: Any, modules: str | list[str]) -> list[str] | str:
+    """Which modules get an adapter, as PEFT takes it. Of a model that also sees or hears it is an expression for its
+    language model alone: the towers have modules of the same names."""
+    names = LINEAR_LAYERS if isinstance(modules, str) else list(modules)
+    if not hasattr(model.base_model, "language_model"):
+        return names
+    return rf".*\.language_model\..*\.({'|'.join(map(re.escape, names))})"
 
 
 def trainer(

@@ -1,5 +1,7 @@
 """The same arithmetic in fewer kernels: LoRA's linear layers, Gemma's norms and its gated activation.
 
+And in kernels alone: a CUDA graph records no number that a model's code makes on the CPU and copies to the card.
+
 PEFT adds what an adapter gives in three passes over a layer's output; a matrix product that adds to it needs none.
 transformers computes a norm in eight kernels where PyTorch has one, and the gate keeps a product that is quickly made
 again. With dozens of layers all that is a third of a step, and as much of its memory.
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from peft.tuners.lora import Linear
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def make_lean(model: Any) -> None:
@@ -19,13 +22,16 @@ def make_lean(model: Any) -> None:
     Raises:
         TypeError: an adapter has something that is not computed here.
     """
-    for module in model.modules():
+    text = model.get_base_model().get_decoder()
+    for module in text.modules():
         if isinstance(module, Linear):
             module.forward = _linear(module)
         elif type(module).__name__.endswith("RMSNorm"):
             module.forward = _norm(module)
-        elif type(getattr(module, "act_fn", None)).__name__ == "GELUTanh":
+        elif type(getattr(module, "act_fn", None)).__name__ == "GELUTanh" and hasattr(module, "gate_proj"):
             module.forward = _gated(module)
+    if hasattr(text, "altup_projections"):
+        text.forward = _with_numbers_on_card(text.forward)
 
 
 def _linear(module: Linear) -> Any:
@@ -46,21 +52,53 @@ def _linear(module: Linear) -> Any:
 
 
 def _norm(module: Any) -> Any:
-    """Gemma multiplies by 1 + weight, in 32 bit."""
-    weight = 1.0 + module.weight.detach().float()
+    """Gemma 1 to 3 multiply by 1 + weight, Gemma 3n and 4 by the weight, or by nothing; all in 32 bit."""
+    weight = module.weight.detach().float() if hasattr(module, "weight") else None
+    if weight is not None and not hasattr(module, "with_scale"):
+        weight = 1.0 + weight
 
     def forward(x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), weight.shape, weight, module.eps).type_as(x)
+        return F.rms_norm(x.float(), x.shape[-1:], weight, module.eps).type_as(x)
 
     return forward
 
 
 def _gated(module: Any) -> Any:
+    sparsity = getattr(module, "activation_sparsity", 0.0)
+    deviations = torch.distributions.Normal(0, 1).icdf(torch.tensor(sparsity)) if sparsity else None
+
     def forward(x: Tensor) -> Tensor:
         gate, up = module.gate_proj(x), module.up_proj(x)
+        if deviations is not None:
+            gate = _largest(gate, deviations)
         return module.down_proj(geglu(gate, up) if x.is_cuda else module.act_fn(gate) * up)
 
     return forward
+
+
+def _largest(gate: Tensor, deviations: Tensor) -> Tensor:
+    """What Gemma 3n's first layers let through: values so many standard deviations above the mean, less that."""
+    spread = torch.std(gate, dim=-1, keepdim=True, unbiased=False) * deviations.type(gate.dtype)
+    return F.relu(gate - (gate.mean(dim=-1, keepdim=True) + spread))
+
+
+def _with_numbers_on_card(forward: Any) -> Any:
+    def on_card(*args: Any, **named: Any) -> Any:
+        with _NumbersOnCard():
+            return forward(*args, **named)
+
+    return on_card
+
+
+class _NumbersOnCard(TorchFunctionMode):
+    """A number that would be copied from the CPU is written by a kernel: Gemma 3n does so with its smallest norm."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.to and len(args) == 2 and isinstance(args[1], torch.device):
+            number, device = args
+            if number.dim() == 0 and number.device.type == "cpu" != device.type:
+                return torch.full((), number.item(), dtype=number.dtype, device=device)
+        return func(*args, **(kwargs or {}))
 
 
 def geglu(gate: Tensor, up: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ class Step:
         most_recorded: float,
         note: Callable[[str], None] = lambda words: None,
     ) -> None:
-        self.core = model.get_base_model()
+        core = model.get_base_model()
+        self.text, self.output = core.get_decoder(), core.get_output_embeddings()
+        self.softcap = getattr(core.config.get_text_config(), "final_logit_softcapping", None)
         self.device = model.device
         self.on_gpu = self.device.type == "cuda"
         self.most_rows, self.longest, self.note = most_rows, longest, note
@@ -111,7 +113,7 @@ class Step:
 
     def _loss(self, packed: Packed, scale: torch.Tensor, longest: int) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):
-            out = self.core.model(
+            out = self.text(
                 input_ids=packed.input_ids,
                 position_ids=packed.position_ids,
                 use_cache=False,
@@ -119,7 +121,7 @@ class Step:
                 longest=longest,
             )
             hidden = out.last_hidden_state[0].index_select(0, packed.places)
-            return linear_cross_entropy(hidden, self.core.lm_head.weight, packed.targets, scale)
+            return linear_cross_entropy(hidden, self.output.weight, packed.targets, scale, self.softcap)
 
     def _derived(self, packed: Packed, scale: torch.Tensor, longest: int) -> tuple[torch.Tensor, Any]:
         """(loss, gradients)"""

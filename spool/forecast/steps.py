@@ -34,8 +34,11 @@ def precision(asked: str, parameters: int, on_gpu: bool, free_bytes: int) -> str
     return "16bit" if not on_gpu or parameters * 2 * 2 < free_bytes else "4bit"
 
 
-PACKED_KINDS = ("gemma", "gemma3_text")
-"""The `model_type` of models whose rows can be packed: attention without soft caps, heads of at most 256."""
+PACKED_KINDS = (
+    *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text"),
+    *("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"),
+)
+"""The `model_type` of models whose rows can be packed: all but those with experts (shapes.py marks them)."""
 
 
 def packing(train: Train, precision: str, kind: str, on_gpu: bool, room_tokens: float, longest: float) -> bool:

@@ -1,0 +1,112 @@
+"""Packed rows of every Gemma learn what each row learns alone, and nothing is asked of the CPU on the way."""
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from test_packed import LENGTHS, ROWS, TRAINED, gradients
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AttentionInterface
+
+from runner.packed import ATTENTION, attention  # noqa: F401
+from runner.packed.batch import Rows, pack
+from runner.packed.engine import targets
+from runner.packed.lean import make_lean
+from runner.packed.step import Step
+from spool.data.judging.chat import NOT_TRAINED
+
+
+def adapted(kind: str, attend: str) -> Any:
+    base = tiny.family(kind, attn_implementation=attend)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=targets(base, "all-linear")))
+    torch.manual_seed(1)
+    for name, each in model.named_parameters():
+        if "lora_" in name:
+            each.data.normal_(std=0.05)
+    return model
+
+
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
+def alone(request: pytest.FixtureRequest) -> tuple[str, list[float], dict[str, Tensor]]:
+    """(family, summed loss of each row, gradients of the mean over all tokens): each row by itself, by transformers.
+    Its SDPA knows no soft caps, and its eager attention is less exact."""
+    model, losses = adapted(request.param, "eager" if request.param == "gemma2" else "sdpa"), []
+    for each in ROWS:
+        ids, labels = torch.tensor([each["input_ids"]]), torch.tensor(each["labels"])
+        logits = model(input_ids=ids).logits[0]
+        loss = F.cross_entropy(logits[:-1], labels[1:], ignore_index=NOT_TRAINED, reduction="sum")
+        (loss / TRAINED).backward()
+        losses.append(loss.item())
+    return request.param, losses, gradients(model)
+
+
+def test_a_batch_of_any_gemma_learns_what_its_rows_learn_alone(
+    alone: tuple[str, list[float], dict[str, Tensor]],
+) -> None:
+    kind, losses, expected = alone
+    model = adapted(kind, ATTENTION)
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0)
+    loss = step.learn(Rows(ROWS), TRAINED)
+    assert loss.item() == pytest.approx(sum(losses) / TRAINED, rel=1e-5)
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert (gradient - expected[name]).norm() <= 1e-5 * expected[name].norm(), name
+    some = Rows([ROWS[i] for i in (4, 0, 1)])
+    assert step.loss(some).item() * some.trained_tokens == pytest.approx(sum(losses[i] for i in (4, 0, 1)), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", tiny.FAMILIES)
+def test_every_layer_of_the_language_gets_an_adapter_and_no_tower(kind: str) -> None:
+    model = adapted(kind, "eager")
+    layers = model.get_base_model().get_decoder().layers
+    per_layer = [sum(name.endswith("lora_A") for name, _ in layer.named_modules()) for layer in layers]
+    assert all(count in (5, 6, 7) for count in per_layer), "7, less keys and values that are another's"
+    everywhere = sum(name.endswith("lora_A") for name, _ in model.named_modules())
+    assert everywhere == sum(per_layer)
+
+
+class Asked(TorchDispatchMode):
+    """Notes what crosses from the CPU to the card; what would come back fails by itself, as the card is no device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)]
+        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            places = {each.device.type for each in [*tensors, made]}
+            if len(places) > 1:
+                self.copies.append(str(func))
+        return made
+
+
+@pytest.mark.parametrize("kind", tiny.FAMILIES)
+def test_the_card_needs_nothing_of_the_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph records kernels alone: neither copies nor questions. "meta" is a card that knows shapes only; what
+    attention does on a GPU, bench/gpu_packed.py tries."""
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **_: Any) -> tuple[Tensor, None]:
+        assert mask is None
+        return (query + key.sum() + value.sum()).transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, ATTENTION, attend)
+    model = adapted(kind, ATTENTION).to("meta").train()
+    make_lean(model)
+    packed = pack(Rows(ROWS)).to("meta")
+    with Asked() as asked:
+        out = model.get_base_model().get_decoder()(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            use_cache=False,
+            starts=packed.starts,
+            longest=max(LENGTHS),
+        )
+        torch.autograd.grad(out.last_hidden_state.sum(), [p for p in model.parameters() if p.requires_grad])
+    assert asked.copies == []
