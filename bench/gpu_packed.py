@@ -1,15 +1,16 @@
 """Whether packed rows learn the same on a GPU: each row alone by transformers, the batch eagerly, and as a CUDA graph.
 
-Run as: python -m bench.gpu_packed OUT.json        (needs CUDA; its twin on a CPU is tests/test_packed.py)
+Run as: python -m bench.gpu_packed OUT.json [NAME ...]        (needs CUDA; tests/test_packed_families.py on a CPU)
 
-Random weights of two true shapes, of fewer layers: Gemma 2B, and Gemma 3 1B whose layers mostly see 512 tokens.
+Random weights of true shapes, of fewer layers: one or two of each family, among them one that sees all tokens.
 """
 
+import gc
 import json
 import statistics
 import sys
-import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,30 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from bench import random_gemma
-from runner.packed import ATTENTION, attention  # noqa: F401
+from runner.packed import ATTENTION, engine
 from runner.packed.batch import Rows
 from runner.packed.step import Step
 from spool.data.judging.chat import NOT_TRAINED
 
+STUDIED = {
+    **{"gemma-2b": 4, "gemma-2-2b": 4, "gemma-2-27b": 2, "gemma-3-1b": 7, "gemma-3-4b": 6},
+    **{"gemma-3n-e2b": 8, "gemma-4-e2b": 8, "gemma-4-31b": 6},
+}
+"""Name -> layers."""
+PLAIN = {"gemma-2": "eager"}
+"""transformers' own attention to compare with, by the beginnings of names: SDPA knows no soft caps. (`gemma-2b` has
+none, and computes the same by both.)"""
 LENGTHS = [700, 31, 240, 1, 1024, 96, 128, 5]
 
 
-def adapted(folder: Path, attend: str) -> Any:
+def adapted(name: str, layers: int) -> Any:
     torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, attn_implementation=attend, device_map={"": 0}
-    )
-    model = get_peft_model(base, LoraConfig(r=16, target_modules="all-linear"))
-    for name, each in model.named_parameters():
-        if "lora_B" in name:
+    base = random_gemma.model(name, layers, attn_implementation=PLAIN.get(name[:7], "sdpa"))
+    model = get_peft_model(base, LoraConfig(r=16, target_modules=engine.targets(base, "all-linear")))
+    for each_name, each in model.named_parameters():
+        if "lora_B" in each_name:
             each.data.normal_(std=0.02)
     return model
 
@@ -49,8 +55,8 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def alone(folder: Path, some: list[dict[str, Any]], trained: int) -> tuple[float, list[Tensor]]:
-    model, total = adapted(folder, "sdpa"), 0.0
+def alone(model: Any, some: list[dict[str, Any]], trained: int) -> tuple[float, list[Tensor]]:
+    total = 0.0
     for each in some:
         with torch.autocast("cuda", torch.bfloat16):
             logits = model(input_ids=torch.tensor([each["input_ids"]], device="cuda")).logits[0].float()
@@ -67,12 +73,12 @@ def apart(found: Tensor, expected: list[Tensor]) -> float:
     return float((found - whole).norm() / whole.norm())
 
 
-def study(name: str, layers: int, folder: Path) -> dict[str, Any]:
-    random_gemma.build(name, folder, layers)
+def study(name: str, layers: int) -> dict[str, Any]:
     some = Rows(rows())
-    trained = some.trained_tokens
-    loss, gradients = alone(folder, rows(), trained)
-    step = Step(adapted(folder, ATTENTION), len(some), max(LENGTHS), 1e9, 1e9)
+    trained, model = some.trained_tokens, adapted(name, layers)
+    loss, gradients = alone(model, rows(), trained)
+    model.get_base_model().set_attn_implementation(ATTENTION)
+    step = Step(model, len(some), max(LENGTHS), 1e9, 1e9)
     eager = step._computed(some, trained).item()
     found: dict[str, Any] = {
         "loss_alone": loss,
@@ -107,14 +113,24 @@ def study(name: str, layers: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    root = Path(tempfile.mkdtemp(prefix="packed-"))
-    found = {name: study(name, layers, root / name) for name, layers in (("gemma-2b", 4), ("gemma-3-1b", 7))}
-    Path(sys.argv[1]).write_text(json.dumps(found, indent=2) + "\n")
+    found: dict[str, Any] = {}
+    for name in sys.argv[2:] or STUDIED:
+        began = time.perf_counter()
+        try:
+            found[name] = study(name, STUDIED[name])
+        except Exception as error:
+            traceback.print_exc()
+            found[name] = {"error": f"{type(error).__name__}: {str(error)[:400]}"}
+        gc.collect()
+        torch.cuda.empty_cache()
+        found[name] |= {"layers": STUDIED[name], "seconds": round(time.perf_counter() - began, 1)}
+        Path(sys.argv[1]).write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
-    fine = all(
-        each["replays_are_equal_bit_for_bit"] and each["gradients_graph_apart"] < 0.02 for each in found.values()
-    )
-    return 0 if fine else 1
+    return 0 if all(map(fine, found.values())) else 1
+
+
+def fine(each: dict[str, Any]) -> bool:
+    return bool(each.get("replays_are_equal_bit_for_bit") and each["gradients_graph_apart"] < 0.02)
 
 
 if __name__ == "__main__":

@@ -3,49 +3,99 @@
 Run as: python -m bench.random_gemma NAME FOLDER [LAYERS]        (NAME as in spool/forecast/catalogue.toml: gemma-2b)
 """
 
-import json
 import math
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 from spool.forecast import shapes
 
-KINDS = {"gemma-2b": "gemma", "gemma-7b": "gemma", "gemma-3-270m": "gemma3_text", "gemma-3-1b": "gemma3_text"}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "gemma-2": {"sliding_window": 4096},
+    "gemma-2-27b": {"query_pre_attn_scalar": 144},
+    "gemma-3-": {"sliding_window": 512},
+    "gemma-3-4b": {"sliding_window": 1024},
+    "gemma-3-12b": {"sliding_window": 1024},
+    "gemma-3-27b": {"sliding_window": 1024, "query_pre_attn_scalar": 168},
+    "gemma-3n": {"every": 5, "num_kv_shared_layers": 10},
+    "gemma-3n-e4b": {"num_kv_shared_layers": 15},
+    "gemma-4": {"final_logit_softcapping": 30.0, "every": 6},
+    "gemma-4-e2b": {"every": 5, "num_kv_shared_layers": 20, "use_double_wide_mlp": True},
+    "gemma-4-e4b": {"num_kv_shared_layers": 18},
+    "gemma-4-31b": {
+        **{"hidden_size_per_layer_input": 0, "sliding_window": 1024},
+        **{"attention_k_eq_v": True, "num_global_key_value_heads": 4},
+    },
+}
+"""What stands in a configuration beside shape and defaults, by the beginnings of names; `every` says after how many
+layers one sees all tokens."""
+SMALLEST_TOWER = {
+    **{"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 32},
+    **{"num_hidden_layers": 1, "num_attention_heads": 2},
+}
 SYMBOLS = "#$%&*+=~^"
 """Each of them is one token of the small tokenizer, whatever stands beside it."""
 
 
-def build(name: str, folder: Path, layers: int | None = None) -> Path:
-    """Needs CUDA: a CPU draws random numbers for minutes."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def configuration(name: str, layers: int | None = None) -> Any:
+    """transformers' configuration. Gemma 3 gets the smallest tower for images, Gemma 4 none; of Gemma 3n, whose tower
+    needs timm, it is the language model alone.
 
-    from tests import tiny
+    Args:
+        layers: fewer than the model has; of those with `every` at least one more than that.
+    """
+    from transformers import AutoConfig
 
     shape = shapes.named(name)
     assert shape is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(json.dumps(tiny.tokenizer_json()))
-    names = {f"{each}_token": f"<{each}>" for each in ("pad", "eos", "bos", "unk")}
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
-    config = AutoConfig.for_model(
-        KINDS[name],
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=layers or shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=8192,
-        **({"sliding_window": 512} if KINDS[name] == "gemma3_text" else {}),
-    )
+    special: dict[str, Any] = {}
+    for key in sorted(SPECIAL, key=len):
+        special |= SPECIAL[key] if name.startswith(key) else {}
+    count = layers or shape.layers
+    every = special.pop("every", None)
+    if every:
+        special["layer_types"] = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)]
+        special["num_kv_shared_layers"] = min(special.get("num_kv_shared_layers", 0), count - every)
+    if shape.kind == "gemma3n":
+        sparse = min(10, count // 2)
+        special["activation_sparsity_pattern"] = [0.95] * sparse + [0.0] * (count - sparse)
+    text = {
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.inner,
+        "num_hidden_layers": count,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": 8192,
+        **special,
+    }
+    if shape.kind == "gemma3":
+        return AutoConfig.for_model("gemma3", text_config=text, vision_config=SMALLEST_TOWER)
+    if shape.kind == "gemma4":
+        return AutoConfig.for_model("gemma4", text_config=text)
+    return AutoConfig.for_model("gemma3n_text" if shape.kind == "gemma3n" else shape.kind, **text)
+
+
+def model(name: str, layers: int | None = None, **named: Any) -> Any:
+    """In 16 bit. Needs CUDA: a CPU draws random numbers for minutes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(config)
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(str(folder))
+    try:
+        with torch.device("cuda"):
+            return AutoModelForCausalLM.from_config(configuration(name, layers), **named)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def build(name: str, folder: Path, layers: int | None = None) -> Path:
+    from tests import tiny
+
+    tiny.tokenizer(folder)
+    model(name, layers).save_pretrained(str(folder))
     return folder
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -11,7 +12,7 @@ from drop_box import Box
 
 from spool.cli import main
 from spool.data.judging.chat import GENERATIONS
-from spool.forecast import needs, shapes
+from spool.forecast import needs, shapes, steps
 from spool.forecast.estimate import estimate
 from spool.forecast.machine import Machine
 from spool.protocol import catalogue
@@ -150,3 +151,28 @@ def test_the_documents_table_is_the_catalogue() -> None:
     text = (ROOT / "docs" / "models.md").read_text()
     assert needs.table() in text
     assert needs.ORDINARY in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "heads"),
+    [
+        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34}}, "gemma3", 8),
+        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34, "num_attention_heads": 32}}, "gemma3", 32),
+        ({"model_type": "gemma4", "text_config": {"num_hidden_layers": 30, "enable_moe_block": True}}, "gemma4_moe", 0),
+    ],
+)
+def test_a_config_of_several_parts_is_read_by_its_text(
+    tmp_path: Path, config: dict[str, Any], kind: str, heads: int
+) -> None:
+    """Google's own of Gemma 3 leaves out what transformers knows."""
+    text = {"hidden_size": 2560, "intermediate_size": 10240, **config["text_config"]}
+    if not heads:
+        text |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_144}
+    tower = {"hidden_size": 1152, "num_attention_heads": 16, "num_hidden_layers": 27}
+    whole = {**config, "text_config": text, "vision_config": tower}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    found = shapes.of(Home(tmp_path / "home"), "ours", tmp_path)
+    assert found is not None
+    assert (found.hidden, found.layers, found.heads) == (2560, text["num_hidden_layers"], heads or 8)
+    assert found.kind == kind
+    assert (found.kind in steps.PACKED_KINDS) == (kind == "gemma3")

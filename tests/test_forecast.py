@@ -176,13 +176,13 @@ def test_where_rows_are_packed() -> None:
     assert packs(Train(), "16bit", "gemma", True)
     assert not packs(Train(), "16bit", "gemma", False), "on a CPU padded rows are the default"
     assert not packs(Train(), "4bit", "gemma", True)
-    assert not packs(Train(), "16bit", "gemma2", True)
+    assert not packs(Train(), "16bit", "gemma4_moe", True)
     assert not packs(Train(gradient_checkpointing=True), "16bit", "gemma", True)
     assert not packs(Train(packing=False), "16bit", "gemma", True)
     assert not packs(Train(), "16bit", "gemma", True, longest=20_000), "a row is never split"
     assert packs(Train(packing=True), "16bit", "gemma3_text", False)
-    with pytest.raises(ValueError, match="not built for models of the kind gemma2"):
-        packs(Train(packing=True), "16bit", "gemma2", True)
+    with pytest.raises(ValueError, match="not built for models of the kind gemma4_moe"):
+        packs(Train(packing=True), "16bit", "gemma4_moe", True)
     with pytest.raises(ValueError, match="no room"):
         packs(Train(packing=True), "16bit", "gemma", True, longest=20_000)
     assert steps.parts(Train(effective_batch=48), packed=True) == (48, 1)
@@ -344,7 +344,7 @@ def test_an_evaluation_takes_as_long_as_such_did_and_no_longer_than_it_may(home:
 
 
 def test_a_base_that_must_be_fetched_is_counted_on_the_disk(home: Home) -> None:
-    base(home, "gemma-2-2b")
+    base(home, "gemma-2-2b", model_type="gemma2")
     here, away = ask(home, H100, model="gemma-2-2b"), ask(home, H100, model="google/gemma-2-2b")
     assert here.disk_bytes
     assert away.disk_bytes

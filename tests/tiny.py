@@ -87,8 +87,8 @@ FAMILIES: dict[str, tuple[str, dict]] = {
     ),
     "gemma4_unified_text": ("gemma4_unified_text", {**SMALL, **GEMMA_4, **DENSE}),
 }
-"""Name -> (model_type, its configuration): between them everything that one Gemma computes and another does not. Windows
-are short and soft caps low, so that both count."""
+"""Name -> (model_type, its configuration): between them everything that one Gemma computes and another does not.
+Windows are short and soft caps low, so that both count."""
 
 
 def family(kind: str, **named: Any) -> Any:

@@ -20,6 +20,10 @@ FIELDS = {
     "head_dim": "head_dim",
     "vocabulary": "vocab_size",
 }
+OMITTED = {
+    "gemma3": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208},
+}
+"""What the config.json of a model_type may leave to transformers' defaults."""
 LARGEST_CONFIG_BYTES = 1_000_000
 LARGEST_HEADER_BYTES = 100_000_000
 
@@ -37,7 +41,7 @@ class Shape:
     vocabulary: int
     parameters: int
     kind: str = ""
-    """The configuration's model_type."""
+    """The configuration's model_type, with _moe behind it where layers have experts."""
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -126,12 +130,15 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
     if not isinstance(config, dict):
         return None
     kind, text = config.get("model_type"), config.get("text_config")
-    config = {**config, **(text if isinstance(text, dict) else {})}
+    omitted = OMITTED.get(kind, {}) if isinstance(kind, str) else {}
+    config = {**omitted, **config, **(text if isinstance(text, dict) else {})}
     found = _whole({name: _number(config.get(theirs)) for name, theirs in FIELDS.items()})
     counted = _counted(Path(folder))
     if found is None:
         return None
-    return replace(found, parameters=counted or found.parameters, kind=kind if isinstance(kind, str) else "")
+    experts = "_moe" if config.get("enable_moe_block") is True else ""
+    kind = kind + experts if isinstance(kind, str) else ""
+    return replace(found, parameters=counted or found.parameters, kind=kind)
 
 
 def _number(value: Any) -> Any:
