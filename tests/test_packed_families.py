@@ -1,23 +1,28 @@
 """Packed rows of every Gemma learn what each row learns alone, and nothing is asked of the CPU on the way."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
 from test_packed import LENGTHS, ROWS, TRAINED, gradients
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AttentionInterface
+from trainer_process import TrainerProcess
+from transformers import AttentionInterface, AutoModelForCausalLM
 
+from runner.exports import merge
 from runner.packed import ATTENTION, attention  # noqa: F401
 from runner.packed.batch import Rows, pack
 from runner.packed.engine import targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
 from spool.data.judging.chat import NOT_TRAINED
+from spool.protocol.home import Home
 
 
 def adapted(kind: str, attend: str) -> Any:
@@ -110,3 +115,33 @@ def test_the_card_needs_nothing_of_the_cpu(kind: str, monkeypatch: pytest.Monkey
         )
         torch.autograd.grad(out.last_hidden_state.sum(), [p for p in model.parameters() if p.requires_grad])
     assert asked.copies == []
+
+
+@pytest.mark.training
+def test_a_gemma_that_sees_learns_by_its_language_and_merges(tmp_path: Path) -> None:
+    """Through the recipe: PEFT loads the adapter on the whole model, and that answers like what it is merged into."""
+    base = tiny.build(tmp_path / "base", "gemma3")
+    process = TrainerProcess(Home(tmp_path / "home").create(), base)
+    train = {"max_steps": 4, "effective_batch": 4, "packing": True, "learning_rate": 0.01}
+    prompts = {"sample_prompts": ["Where is my order?"], "every_steps": 2}
+    job_id = process.job(train=train, eval=prompts, limits={"min_free_gb": 0})
+    answer = process.attempt(job_id)
+    notes, adapter = process.notes(job_id), process.home.run(job_id).exports / "adapter"
+    process.end()
+    assert answer["outcome"] == "finished", answer
+    assert notes == []
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+        names = list(file.keys())
+    assert len(names) == 2 * 2 * 7
+    assert all(".model.language_model.layers." in name for name in names)
+    merged = tmp_path / "merged"
+    merge.merge(base, adapter, merged, lambda: None)
+    ids = torch.tensor([ROWS[1]["input_ids"]])
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(adapter))
+    again = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+    assert type(again) is type(plain.get_base_model())
+    with torch.no_grad():
+        learned, found = plain(input_ids=ids).logits, again(input_ids=ids).logits
+        with plain.disable_adapter():
+            before = plain(input_ids=ids).logits
+    assert (found - learned).norm() < 0.02 * learned.norm() < 0.2 * (before - learned).norm()
