@@ -1,4 +1,4 @@
-"""Training by Unsloth and TRL: in 4 and 8 bit, with gradient checkpointing, and on a CPU.
+"""Training by Unsloth and TRL: in 8 bit, with experts, on cards older than Ampere, and on a CPU.
 
 What is computed is theirs alone (tests/test_training_parity.py). `runner.packed.engine` is the other way to train.
 """

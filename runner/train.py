@@ -1,12 +1,11 @@
 """The training recipe, top to bottom: data, base model, LoRA, trainer, train (or resume), export.
 
-There are two ways to train, and the spec's resolved `packing` says which: `runner.packed.engine` where a card has room
-for a base in 16 bit, else `runner.padded`, which is Unsloth's. Both learn the same.
+There are two ways to train, and the spec's resolved `packing` says which: `runner.packed.engine` on a card of which
+FlashAttention-2 and the model's kind allow it, else `runner.padded`, which is Unsloth's. Both learn the same.
 """
 
 import hashlib
 import json
-import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,8 @@ from spool.data.judging.chat import Encoder
 from spool.data.prepare import Task, prepare
 from spool.data.prepared import Prepared
 from spool.forecast import costs, shapes, steps
+from spool.forecast.shapes import Shape
+from spool.forecast.steps import Way
 from spool.protocol import durable
 from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec
@@ -53,8 +54,8 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     attempt.phase("loading the libraries")
     import torch
 
-    room = _room(spec, attempt, base, torch)
-    spec = _resolve(spec, base, data, room)
+    room = _room(attempt, base, torch)
+    spec, way = _resolve(spec, base, data, room)
     _keep_resolved(spec, attempt)
     engine = _engine(spec)
 
@@ -65,7 +66,7 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     model = engine.load(spec, base)
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
-    trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, room)
+    trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, way, room)
     measured = None
     try:
         if spec.train.packing:
@@ -121,20 +122,30 @@ def _learn(attempt: Attempt, trainer: Any, course: Any, resume: Path | None) -> 
 
 
 def _step_down(spec: JobSpec, attempt: Attempt) -> bool:
-    """Puts fewer rows on the card at once, from here on in all attempts; False where it is one already. Packed rows
-    need none of this: they come in smaller parts by themselves."""
-    size, accumulation = spec.train.batch_size, spec.train.gradient_accumulation
-    assert isinstance(size, int)
-    assert isinstance(accumulation, int)
-    if size == 1 or spec.train.packing:
-        return False
-    rows = size * accumulation
-    smaller = max(each for each in range(1, size // 2 + 1) if rows % each == 0)
-    words = f"the memory ran out with rows by {size} on the card: from now on they come by {smaller}"
-    attempt.note(f"{words}. Each step still learns from {rows} rows.")
-    changed = {"batch_size": smaller, "gradient_accumulation": rows // smaller}
+    """Holds less on the card at once, from here on in all attempts; False where nothing less can be held. Packed rows
+    come in smaller parts by themselves: where one row is too much, its activations are computed twice."""
+    changed: dict[str, Any]
+    if spec.train.packing:
+        if spec.train.gradient_checkpointing:
+            return False
+        attempt.note(f"{RAN_OUT} with one row at once: from now on activations are computed twice. {SAME}")
+        changed = {"gradient_checkpointing": True}
+    else:
+        size, accumulation = spec.train.batch_size, spec.train.gradient_accumulation
+        assert isinstance(size, int)
+        assert isinstance(accumulation, int)
+        if size == 1:
+            return False
+        rows = size * accumulation
+        smaller = max(each for each in range(1, size // 2 + 1) if rows % each == 0)
+        words = f"{RAN_OUT} with rows by {size} on the card: from now on they come by {smaller}"
+        attempt.note(f"{words}. Each step still learns from {rows} rows.")
+        changed = {"batch_size": smaller, "gradient_accumulation": rows // smaller}
     _keep_resolved(spec.model_copy(update={"train": spec.train.model_copy(update=changed)}), attempt)
     return True
+
+
+RAN_OUT, SAME = "the memory ran out", "What is learned stays the same."
 
 
 def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) -> Prepared:
@@ -151,10 +162,10 @@ class Room:
 
     free_bytes: int | None
     """Of the card; None on a CPU."""
-    kind: str
-    """The base's model_type."""
-    tokens: float = math.inf
-    """Of packed rows that there is memory for at once."""
+    shape: Shape | None
+    """The base's, where it is known."""
+    packs: bool = True
+    """Whether the card has what packed rows need."""
     recorded_tokens: float = 0.0
     """Of packed rows that a CUDA graph is made for."""
 
@@ -163,16 +174,13 @@ class Room:
         return self.free_bytes is not None
 
 
-def _room(spec: JobSpec, attempt: Attempt, base: Base, torch: Any) -> Room:
+def _room(attempt: Attempt, base: Base, torch: Any) -> Room:
     shape = shapes.of(attempt.home, base.reference, base.folder)
-    kind = shape.kind if shape else ""
     if not torch.cuda.is_available():
-        return Room(None, kind)
-    free_bytes = bases.free_gpu_bytes(torch)
-    if shape is None or torch.cuda.get_device_capability() < FLASH_ATTENTION:
-        return Room(free_bytes, kind, 0.0)
-    tokens = costs.room_tokens(shape, spec.lora.rank, spec.lora.target_modules, free_bytes)
-    return Room(free_bytes, kind, tokens, costs.RECORDED_BYTES / costs.packed_token_bytes(shape))
+        return Room(None, shape)
+    packs = torch.cuda.get_device_capability() >= FLASH_ATTENTION
+    recorded_tokens = costs.RECORDED_BYTES / costs.packed_token_bytes(shape) if shape else 0.0
+    return Room(bases.free_gpu_bytes(torch), shape, packs, recorded_tokens)
 
 
 def _engine(spec: JobSpec) -> Any:
@@ -193,13 +201,22 @@ def _engine(spec: JobSpec) -> Any:
     return padded
 
 
-def _resolve(spec: JobSpec, base: Base, data: Prepared, room: Room) -> JobSpec:
-    """The spec with every `auto` replaced by what it becomes here."""
-    on_gpu = room.on_gpu
-    precision = base.precision(spec.precision, on_gpu, room.free_bytes or 0)
+def _resolve(spec: JobSpec, base: Base, data: Prepared, room: Room) -> tuple[JobSpec, Way]:
+    """The spec with every `auto` replaced by what it becomes here, and how that computes."""
+    on_gpu, mean = room.on_gpu, data.files["train.arrow"]["tokens"] / max(1, data.train_rows)
     try:
-        packed = steps.packing(spec.train, precision, room.kind, on_gpu, room.tokens, data.max_length)
-        size, accumulation = steps.parts(spec.train, packed)
+        way = steps.way(
+            spec.train,
+            spec.lora,
+            spec.precision,
+            room.shape,
+            base.parameters,
+            room.free_bytes,
+            data.max_length,
+            mean,
+            room.packs,
+        )
+        size, accumulation = steps.parts(spec.train, way.packed)
     except ValueError as error:
         raise FinetunerError(f"/train: {error}.", "Choose another value, or auto.", "bad_spec") from None
     rows, t = data.train_rows, spec.train
@@ -212,9 +229,9 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, room: Room) -> JobSpec:
             "learning_rate": (5e-4 if base.parameters < SMALL_MODEL_PARAMETERS else 2e-4)
             if t.learning_rate == "auto"
             else t.learning_rate,
-            "optimizer": steps.optimizer(t, on_gpu, packed),
-            "gradient_checkpointing": steps.checkpointing(t, on_gpu, packed),
-            "packing": packed,
+            "optimizer": way.optimizer,
+            "gradient_checkpointing": way.checkpointing,
+            "packing": way.packed,
             "save_steps": steps.save_every(t, total),
         }
     )
@@ -230,14 +247,15 @@ def _resolve(spec: JobSpec, base: Base, data: Prepared, room: Room) -> JobSpec:
             "eval_fraction": data.eval_fraction,
         }
     )
-    return spec.model_copy(
+    resolved = spec.model_copy(
         update={
-            "precision": precision,
+            "precision": way.precision,
             "train": train,
             "data": resolved_data,
             "eval": spec.eval.model_copy(update={"every_steps": every, "sample_prompts": _sampled(spec, data, on_gpu)}),
         }
     )
+    return resolved, way
 
 
 def _sampled(spec: JobSpec, data: Prepared, on_gpu: bool) -> str | list[str]:
@@ -252,9 +270,10 @@ def _keep_resolved(spec: JobSpec, attempt: Attempt) -> None:
 
 def _spec_hash(spec: JobSpec, base: Base, data: Prepared) -> str:
     """What a checkpoint is bound to: everything that the loss curve depends on. In how many parts a step's rows come
-    is none of it."""
+    is none of it, nor whether packed rows compute twice."""
     document = {k: v for k, v in spec.to_json().items() if k in ("precision", "lora", "train", "data")}
     document["train"] = {k: v for k, v in document["train"].items() if k not in ("batch_size", "gradient_accumulation")}
+    document["train"]["gradient_checkpointing"] &= not spec.train.packing
     document["base"] = [base.reference, base.revision, base.weights_bytes]
     document["dataset"] = [data.dataset["sha256"], data.files["train.arrow"]["sha256"], data.tokenizer_sha256]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -269,6 +288,7 @@ def _trainer(
     encoder: Encoder,
     resume: Path | None,
     spec_hash: str,
+    way: Way,
     room: Room,
 ) -> tuple[Any, Course]:
     from datasets import Dataset
@@ -287,7 +307,7 @@ def _trainer(
             attempt.note(f"the best checkpoint so far ({best.name}) is lost: {why}. The best of what follows is kept.")
             course.best, course.bad_evaluations = None, 0
     held_out = mapped(data.eval) if data.eval else None
-    trainer = engine.trainer(spec, attempt, model, mapped(data.train), held_out, room.tokens, room.recorded_tokens)
+    trainer = engine.trainer(spec, attempt, model, mapped(data.train), held_out, way.room_tokens, room.recorded_tokens)
     progress = Progress(attempt, spec.limits, course)
     trainer.keep(progress, spec_hash)
     asked = prompts(spec, data, encoder) if spec.eval.sample_prompts else []

@@ -1,6 +1,5 @@
 """What a job will take: formulas against measured runs, learning from finished jobs, problems with computed cures."""
 
-import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.spec import EvaluateSpec, JobSpec
 from spool.protocol.states import Token, Tokens
-from spool.protocol.training import Eval, Train
+from spool.protocol.training import Eval, Lora, Train
 
 GB = 10**9
 H100 = Machine("NVIDIA H100 80GB HBM3", 85 * GB, 100 * GB, 1000 * GB, 16)
@@ -166,25 +165,63 @@ def test_memory_of_packed_rows_is_near_what_was_measured(
     assert said_gb == pytest.approx(measured_gb, rel=0.1)
 
 
+def ways(name: str, gb: float | None, precision: str = "auto", packs: bool = True, **train: Any) -> steps.Way:
+    """Of 8 rows of 1,024 tokens, on a card with so much free; None: on a CPU."""
+    shape, free_bytes = shapes.named(name), None if gb is None else int(gb * GB)
+    longest = train.pop("longest", 1024)
+    return steps.way(Train(**train), Lora(), precision, shape, shape.parameters if shape else 0, free_bytes, longest,
+                     1024, packs)  # fmt: skip
+
+
+def test_what_is_quickest_of_what_fits() -> None:
+    """Each time with less memory."""
+    found = {gb: ways("gemma-2b", gb) for gb in (80, 16, 8, 6)}
+    assert [(way.precision, way.checkpointing, way.optimizer) for way in found.values()] == [
+        ("16bit", False, "adamw_torch"),
+        ("16bit", True, "adamw_torch"),
+        ("16bit", True, "adamw_torch"),
+        ("4bit", True, "adamw_torch"),
+    ]
+    assert all(way.packed and way.room_tokens >= 2048 for way in found.values())
+    assert ways("gemma-7b", 11).precision == "4bit"
+    assert ways("gemma-7b", 10).optimizer == "adamw_torch", "room for one row"
+    tight = ways("gemma-7b", 9)
+    assert (tight.packed, tight.precision, tight.checkpointing, tight.optimizer) == (True, "4bit", True, "adamw_8bit")
+    assert tight.room_tokens >= 1024
+    assert not ways("gemma-7b", 7).packed
+
+
+def test_what_is_asked_for_stays() -> None:
+    assert ways("gemma-2b", 80, "4bit").precision == "4bit"
+    assert ways("gemma-2b", 80, "4bit").packed
+    assert not ways("gemma-2b", 80, "4bit").checkpointing
+    assert ways("gemma-2b", 80, gradient_checkpointing=True).checkpointing
+    assert not ways("gemma-2b", 80, packing=False).packed
+    assert ways("gemma-2b", 6, "16bit") == steps.Way("16bit", False, True, "adamw_8bit"), "no room: as it was asked"
+    assert not ways("gemma-2b", 6, gradient_checkpointing=False).packed
+    assert ways("gemma-2b", 80, optimizer="adafactor").optimizer == "adafactor"
+
+
 def test_where_rows_are_packed() -> None:
     shape = shapes.named("gemma-2b")
     assert shape is not None
-    room = costs.room_tokens(shape, 16, "all-linear", 84 * GB)
-    assert 12_000 < room < 16_000
+    assert 12_000 < ways("gemma-2b", 84).room_tokens < 16_000
     assert costs.room_tokens(shape, 16, "all-linear", 6 * GB) == 0
-    packs = functools.partial(steps.packing, room_tokens=room, longest=1024)
-    assert packs(Train(), "16bit", "gemma", True)
-    assert not packs(Train(), "16bit", "gemma", False), "on a CPU padded rows are the default"
-    assert not packs(Train(), "4bit", "gemma", True)
-    assert not packs(Train(), "16bit", "gemma4_moe", True)
-    assert not packs(Train(gradient_checkpointing=True), "16bit", "gemma", True)
-    assert not packs(Train(packing=False), "16bit", "gemma", True)
-    assert not packs(Train(), "16bit", "gemma", True, longest=20_000), "a row is never split"
-    assert packs(Train(packing=True), "16bit", "gemma3_text", False)
+    assert not ways("gemma-2b", None).packed, "on a CPU padded rows are the default"
+    assert not ways("gemma-2b", 84, "8bit").packed
+    assert not ways("gemma-2b", 84, packs=False).packed
+    assert not ways("mistral", 84).packed
+    assert not ways("gemma-2b", 84, longest=200_000).packed, "a row is never split"
+    assert ways("gemma-3-1b", None, packing=True) == steps.Way("16bit", True, False, "adamw_torch")
+    assert ways("gemma-3-1b", None, "4bit", packing=True, gradient_checkpointing=True).checkpointing
+    with pytest.raises(ValueError, match="not built for models of the kind unknown"):
+        ways("mistral", 84, packing=True)
+    with pytest.raises(ValueError, match="does not go with a base in 8 bit"):
+        ways("gemma-2b", 84, "8bit", packing=True)
     with pytest.raises(ValueError, match="not built for models of the kind gemma4_moe"):
-        packs(Train(packing=True), "16bit", "gemma4_moe", True)
+        steps.way(Train(packing=True), Lora(), "auto", replace(shape, kind="gemma4_moe"), 1, 84 * GB, 1024, 1024)
     with pytest.raises(ValueError, match="no room"):
-        packs(Train(packing=True), "16bit", "gemma", True, longest=20_000)
+        ways("gemma-2b", 84, packing=True, longest=200_000)
     assert steps.parts(Train(effective_batch=48), packed=True) == (48, 1)
     assert steps.parts(Train(effective_batch=48, batch_size=12), packed=True) == (12, 4)
     assert steps.parts(Train(effective_batch=48), packed=False) == (8, 6)

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from tiny import build
 from torch import Tensor
 from trainer_process import TrainerProcess
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from runner import probe
 from runner.answer import Row, answer
@@ -22,7 +22,7 @@ from runner.packed import ATTENTION, attention
 from runner.packed.batch import Rows, Size, pack, rounded, spans
 from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
-from runner.packed.step import Step
+from runner.packed.step import Step, memory_ran_out
 from runner.samples import undisturbed
 from spool.data.judging.chat import NOT_TRAINED, Encoder
 from spool.protocol import durable, metrics
@@ -50,10 +50,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("tiny") / "gemma")
 
 
-def adapted(folder: Path, attend: str) -> Any:
+NF4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.float32,
+)
+
+
+def adapted(folder: Path, attend: str, packed_weights: BitsAndBytesConfig | None = None) -> Any:
     """The same adapter each time, and one that does something: LoRA's second matrix begins at 0."""
     torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attend)
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attend, quantization_config=packed_weights
+    )
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
     for name, each in model.named_parameters():
         if "lora_B" in name:
@@ -68,7 +78,11 @@ def gradients(model: Any) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> tuple[list[float], dict[str, Tensor]]:
     """(summed loss of each row, gradients of the mean over all tokens): each row by itself, by transformers alone."""
-    model, losses = adapted(folder, "sdpa"), []
+    return learned_alone(adapted(folder, "sdpa"))
+
+
+def learned_alone(model: Any) -> tuple[list[float], dict[str, Tensor]]:
+    losses = []
     for each in ROWS:
         ids, labels = torch.tensor([each["input_ids"]]), torch.tensor(each["labels"])
         logits = model(input_ids=ids).logits[0]
@@ -92,6 +106,59 @@ def test_a_batch_learns_what_its_rows_learn_alone(
         torch.testing.assert_close(found, expected[name], rtol=2e-4, atol=1e-6)
     step.forget()
     assert not any(found.any() for found in gradients(model).values())
+
+
+@pytest.mark.parametrize(("weights", "recomputed"), [(None, True), (NF4, False), (NF4, True)])
+def test_with_little_memory_the_same_is_learned(
+    folder: Path, weights: BitsAndBytesConfig | None, recomputed: bool
+) -> None:
+    """With a base in 4 bit, as transformers and PEFT have it, and with activations that are computed twice."""
+    losses, expected = learned_alone(adapted(folder, "sdpa", weights))
+    model, passes = adapted(folder, ATTENTION, weights).train(), []
+    model.get_base_model().model.layers[0].mlp.register_forward_hook(lambda *_: passes.append(1))
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0)
+    if recomputed:
+        step.recompute()
+    loss = step.learn(Rows(ROWS), TRAINED)
+    assert len(passes) == 1 + recomputed
+    assert loss.item() == pytest.approx(sum(losses) / TRAINED, rel=1e-5)
+    for name, found in gradients(model).items():
+        torch.testing.assert_close(found, expected[name], rtol=2e-4, atol=1e-6)
+    assert step.loss(Rows(ROWS)).item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_of_a_base_in_4_bit_nothing_is_kept_in_more(folder: Path) -> None:
+    """What waits for the backward pass holds no matrix of a layer."""
+    model, kept = adapted(folder, ATTENTION, NF4), set()
+    step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0)
+
+    def seen(tensor: Tensor) -> Tensor:
+        kept.add(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        loss = step._loss(pack(Rows(ROWS)), step._scale(TRAINED), max(LENGTHS))
+    assert loss.requires_grad
+    assert kept
+    assert not kept & {(128, 64), (64, 128), (64, 64), (16, 64), (64, 16)}
+
+
+def test_dropout_draws_the_same_when_it_is_computed_again(folder: Path) -> None:
+    found = []
+    for recomputed in (False, True):
+        model = adapted(folder, ATTENTION).train()
+        for each in model.modules():
+            if isinstance(each, torch.nn.Dropout | torch.nn.Identity):
+                each.__class__ = torch.nn.Dropout
+                each.p, each.inplace = 0.2, False
+        step = Step(model, len(ROWS), max(LENGTHS), 10_000, 5_000)
+        if recomputed:
+            step.recompute()
+            assert step.most_recorded == 0, "a random generator that is set back cannot be recorded"
+        torch.manual_seed(3)
+        step.learn(Rows(ROWS), TRAINED)
+        found.append(step.gradients)
+    assert torch.equal(*found)
 
 
 def test_no_row_sees_another(folder: Path, alone: tuple[list[float], dict[str, Tensor]]) -> None:
@@ -227,6 +294,34 @@ def test_where_memory_runs_out_the_same_is_learned_in_smaller_parts(
         step.learn(Rows(ROWS), TRAINED)
 
 
+def ended_badly(inside: Exception, end: Exception) -> Exception:
+    """As torch.cuda.graph ends where what it records has failed."""
+    try:
+        try:
+            raise inside
+        finally:
+            raise end
+    except Exception as error:
+        return error
+
+
+def on_card(code: int) -> Exception:
+    error = torch.AcceleratorError("CUDA error")
+    error.error_code = code  # type: ignore[attr-defined]
+    return error
+
+
+def test_a_recording_that_ran_out_of_memory_is_told_from_a_faulty_one() -> None:
+    memory, not_permitted, invalidated = torch.OutOfMemoryError(), on_card(900), on_card(901)
+    assert memory_ran_out(ended_badly(memory, invalidated))
+    assert memory_ran_out(ended_badly(torch.OutOfMemoryError(), RuntimeError("Invalid capture.")))
+    assert memory_ran_out(on_card(2))
+    assert memory_ran_out(on_card(901))
+    assert not memory_ran_out(ended_badly(not_permitted, on_card(901)))
+    assert not memory_ran_out(on_card(700))
+    assert not memory_ran_out(RuntimeError("shapes do not fit"))
+
+
 def test_a_lean_model_answers_as_before(folder: Path) -> None:
     """In 16 bit and outside of autocast, as samples are made on a GPU."""
     answers = []
@@ -349,14 +444,37 @@ def test_an_interrupted_packed_job_ends_as_an_undisturbed_one(
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"train": {"packing": True}, "precision": "4bit"}, "a base in 4 bit"),
-        ({"train": {"packing": True, "gradient_checkpointing": True}}, "gradient_checkpointing"),
+        ({"train": {"packing": True}, "precision": "8bit"}, "a base in 8 bit"),
     ],
 )
 def test_what_cannot_be_packed_says_why(trainer: TrainerProcess, spec: dict[str, Any], words: str) -> None:
     answer = trainer.attempt(trainer.job(**spec))
     assert answer["outcome"] == "failed"
     assert answer["error"]["message"] == f"/train: packing does not go with {words}."
+
+
+@pytest.mark.training
+def test_a_packed_job_with_little_memory_learns_and_resumes(trainer: TrainerProcess) -> None:
+    spec = {**SPEC, "precision": "4bit", "train": {**SPEC["train"], "gradient_checkpointing": True}}
+    straight, broken_off = trainer.job(**spec), trainer.job(**spec)
+    assert trainer.attempt(straight)["outcome"] == "finished"
+    losses = [row["loss"] for row in metrics.read(trainer.home.run(straight).metrics) if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert trainer.attempt(broken_off, 1, kill_after=5)["outcome"] == "killed"
+    assert trainer.attempt(broken_off, 2)["outcome"] == "finished"
+    assert trainer.learned(broken_off) == trainer.learned(straight)
+
+
+@pytest.mark.training
+def test_where_one_row_is_too_much_its_activations_are_computed_twice(trainer: TrainerProcess, packed_job: str) -> None:
+    """From the newest checkpoint on, and nothing else is learned than without."""
+    job_id = trainer.job(**SPEC)
+    assert trainer.attempt(job_id, full_from=6)["outcome"] == "begun anew"
+    answer = trainer.attempt(job_id, full_from=1)
+    assert answer["outcome"] == "finished", answer
+    assert durable.read_json(trainer.home.run(job_id).spec)["train"]["gradient_checkpointing"] is True
+    assert "with one row at once: from now on activations are computed twice." in trainer.notes(job_id)[-1]
+    assert trainer.learned(job_id) == trainer.learned(packed_job)
 
 
 @pytest.mark.training

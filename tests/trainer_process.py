@@ -4,9 +4,10 @@ Run as: python tests/trainer_process.py        (one order a line on stdin, one a
 
 An order: home, job, attempt; at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left as by
 SIGKILL (`kill_at`), or after which step that is (`kill_after`); from which batch on the loss is NaN (`nan_from`), or
-the card has room for 2 rows only (`small_from`).
+the card has room for 2 rows only (`small_from`), or of packed rows for none whose activations are kept (`full_from`).
 """
 
+import contextlib
 import gc
 import json
 import math
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,29 @@ def spoil(nan_from: float, small_from: float) -> None:
     padded.Trainer = Spoilt  # type: ignore[misc]
 
 
+@contextlib.contextmanager
+def filled(full_from: float) -> Iterator[None]:
+    """From this batch on the card has no room for packed rows whose activations are kept."""
+    from runner.packed.step import Step
+
+    plain, batches = Step._part, 0
+
+    def part(self: Any, rows: Any, trained_tokens: int) -> Any:
+        import torch
+
+        nonlocal batches
+        batches += 1
+        if batches >= full_from and not self.text.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError
+        return plain(self, rows, trained_tokens)
+
+    Step._part = part  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Step._part = plain  # type: ignore[method-assign]
+
+
 def obey(order: dict[str, Any]) -> dict[str, Any]:
     home = Home.at(order["home"])
     stop = StopRequest(home, order["job"])
@@ -206,7 +231,8 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         kept = padded.Trainer
         spoil(order.get("nan_from", math.inf), order.get("small_from", math.inf))
     try:
-        answer["result"] = child.perform(attempt)
+        with filled(order["full_from"]) if "full_from" in order else contextlib.nullcontext():
+            answer["result"] = child.perform(attempt)
     except Stopped:
         answer["outcome"] = "stopped"
     except Killed:

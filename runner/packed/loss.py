@@ -11,8 +11,10 @@ import torch
 
 from spool.data.judging.chat import NOT_TRAINED
 
-CHUNK_BYTES = 1 << 30
-"""Of logits at once."""
+CHUNK_BYTES = 1 << 28
+"""Of logits at once: 524 rows of a vocabulary of 256,000, as large a matrix product as keeps a card busy."""
+TILE = 128
+"""Rows that a matrix product takes at once: a part of a tile costs a whole one."""
 
 
 def linear_cross_entropy(
@@ -44,7 +46,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale: torch.Tensor,
         softcap: float | None,
     ) -> torch.Tensor:
-        chunk = max(1, CHUNK_BYTES // (weight.shape[0] * hidden.element_size()))
+        most = max(1, CHUNK_BYTES // (weight.shape[0] * hidden.element_size()))
+        chunk = max(most - most % TILE, min(most, TILE))
         losses = torch.empty(len(hidden), device=hidden.device, dtype=torch.float32)
         gradient = torch.empty_like(hidden)
         for i in range(0, len(hidden), chunk):
@@ -53,6 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             losses[part] = _to_gradient(logits, targets[part], scale, softcap)
             if ctx.needs_input_grad[0]:
                 torch.mm(logits, weight, out=gradient[part])
+            del logits  # before the next ones are there
         ctx.save_for_backward(gradient)
         return losses.sum()
 

@@ -60,6 +60,17 @@ class Step:
             self.pool = torch.cuda.graph_pool_handle()
         make_lean(model)
 
+    def recompute(self) -> None:
+        """Has the backward pass compute each layer's activations again (arXiv 1604.06174), of which none are kept.
+
+        Dropout must draw the same again, and to set a generator back cannot be recorded.
+        """
+        draws = any(isinstance(each, torch.nn.Dropout) and each.p > 0 for each in self.text.modules())
+        self.text.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": draws})
+        self.text.disable_input_require_grads()  # only the other kind of checkpoint needs them
+        if draws:
+            self.most_recorded = 0
+
     def learn(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
         """Adds the gradients of the rows' losses over `trained_tokens`, those of the whole step; gives that loss.
 
@@ -154,10 +165,28 @@ class Step:
             self._derived(here, scale, size.longest)
         torch.cuda.current_stream().wait_stream(stream)
         restore(random)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            loss, found = self._derived(here, scale, size.longest)
-            torch._foreach_add_([each.grad for each in self.parameters], found)
-            del found
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool):
+                loss, found = self._derived(here, scale, size.longest)
+                torch._foreach_add_([each.grad for each in self.parameters], found)
+                del found
+        except RuntimeError as error:
+            torch.cuda.set_stream(before)  # a recording that cannot be ended leaves its own
+            if memory_ran_out(error):
+                raise torch.OutOfMemoryError(str(error)) from None
+            raise
         self.recorded[size] = Recorded(graph, here, scale, loss)
         return self.recorded[size]
+
+
+OUT_OF_MEMORY, CAPTURE_INVALIDATED = 2, 901
+"""cudaError_t"""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether that is what an error began with: the end of a recording that it broke off fails with one of its own."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    codes = OUT_OF_MEMORY, CAPTURE_INVALIDATED
+    return isinstance(error, torch.OutOfMemoryError) or getattr(error, "error_code", None) in codes

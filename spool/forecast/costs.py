@@ -21,6 +21,8 @@ OPTIMIZER_BYTES = {"adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adamw_torch": 8.
 
 ADAPTER_BYTES = 8
 """A trained weight and its gradient, each in 32 bit."""
+PACKED_GRADIENT_BYTES = 4
+"""Packed rows' gradients beside those that they are added to."""
 
 KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
 """Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
@@ -28,11 +30,14 @@ WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 """What a token holds beside them while its layer is at work, in the same widths."""
 PACKED_INNER = 3.0
 """The same where rows are packed, in place of KEPT_INNER: 2.36 MB a token of Gemma 2B, from 3,072 to 8,192 tokens."""
+RECOMPUTED_LAYERS = 2
+"""Packed rows with checkpointing keep each layer's input, and while one is computed again what it keeps and as much of
+gradients: 0.34 MB a token of Gemma 2B by this formula, which no card has been asked yet."""
 RECORDED_BYTES = 15_000_000_000
 """Of the longest CUDA graph: 6,350 tokens of Gemma 2B, which keep an H100 busy for longer than Python needs."""
 PACKED_TWICE = 2
 """Packed rows are held once in what is recorded and once beside it, while that is recorded."""
-PACKED_LOGITS_BYTES = 1 << 30
+PACKED_LOGITS_BYTES = 1 << 28
 """Of logits at once (runner/packed/loss.py)."""
 LOGITS_MOST_BYTES = 280_000_000
 """Unsloth computes the loss in chunks: the logits of a batch are never all there."""
@@ -58,6 +63,8 @@ LAYER_S = 0.010
 CORE_FLOPS = 105e9
 PACKED_FLOPS = 365e12
 """The same where rows are packed: 36,500 tokens/s of Gemma 2B (bench/results/2026-11-23-h100-plan.json)."""
+PACKED_SLOWER = 1.1
+"""A base in 4 bit: each matrix is unpacked in each pass."""
 PACKED_STEP_S = 0.010
 """What each step has beside that: optimizer, logging."""
 CPU_BATCH_S = 0.15
@@ -126,29 +133,46 @@ def weights_bytes(shape: Shape, precision: str) -> float:
     return shape.linear_parameters * LINEAR_BYTES[precision] + rest * 2
 
 
+def unpacked_bytes(shape: Shape, precision: str) -> float:
+    """The largest matrix of a layer, which is there in 16 bit while it is multiplied."""
+    return 0 if precision == "16bit" else 2 * shape.hidden * shape.inner
+
+
 def trained_bytes(shape: Shape, plan: Plan) -> float:
     """The adapter with its gradients and the optimizer's states."""
-    return shape.lora_parameters(plan.rank, plan.modules) * (ADAPTER_BYTES + OPTIMIZER_BYTES[plan.optimizer])
+    a_weight = ADAPTER_BYTES + OPTIMIZER_BYTES[plan.optimizer] + (PACKED_GRADIENT_BYTES if plan.packing else 0)
+    return shape.lora_parameters(plan.rank, plan.modules) * a_weight
 
 
 def activation_bytes(shape: Shape, plan: Plan) -> float:
     if plan.packing:
-        return plan.peak_tokens * packed_token_bytes(shape)
+        return plan.peak_tokens * packed_token_bytes(shape, plan.checkpointing)
     kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
     a_token = 2 * (WORKING_INNER * shape.inner + WORKING_HIDDEN * shape.hidden) + (0 if plan.checkpointing else kept)
     return plan.peak_tokens * a_token
 
 
-def packed_token_bytes(shape: Shape) -> float:
+def packed_token_bytes(shape: Shape, checkpointing: bool = False) -> float:
     """What a token of packed rows keeps for the backward pass."""
-    return 2 * shape.layers * (PACKED_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
+    a_layer = 2 * (PACKED_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
+    inputs = 2 * shape.layers * shape.hidden
+    return inputs + RECOMPUTED_LAYERS * a_layer if checkpointing else shape.layers * a_layer
 
 
-def room_tokens(shape: Shape, rank: int, modules: str | list[str], free_bytes: float) -> float:
-    """Tokens of packed rows that a card with so much free memory trains on at once, beside a base in 16 bit."""
-    adapter = shape.lora_parameters(rank, modules) * (ADAPTER_BYTES + OPTIMIZER_BYTES["adamw_torch"])
-    fixed = weights_bytes(shape, "16bit") + adapter + 1.5 * PACKED_LOGITS_BYTES
-    return max(0.0, (0.9 * free_bytes - fixed) / (PACKED_TWICE * packed_token_bytes(shape)))
+def room_tokens(
+    shape: Shape,
+    rank: int,
+    modules: str | list[str],
+    free_bytes: float,
+    precision: str = "16bit",
+    checkpointing: bool = False,
+    optimizer: str = "adamw_torch",
+) -> float:
+    """Tokens of packed rows that a card with so much free memory trains on at once."""
+    a_weight = ADAPTER_BYTES + PACKED_GRADIENT_BYTES + OPTIMIZER_BYTES[optimizer]
+    adapter = shape.lora_parameters(rank, modules) * a_weight
+    fixed = weights_bytes(shape, precision) + unpacked_bytes(shape, precision) + adapter + PACKED_LOGITS_BYTES
+    return max(0.0, (0.9 * free_bytes - fixed) / (PACKED_TWICE * packed_token_bytes(shape, checkpointing)))
 
 
 def peak_bytes(shape: Shape, plan: Plan) -> float:
@@ -158,8 +182,11 @@ def peak_bytes(shape: Shape, plan: Plan) -> float:
     if not plan.on_gpu:
         wider = weights_bytes(shape, plan.precision) if plan.packing else 0  # 32 bit
         return LIBRARIES_BYTES + found + wider + 2 * logits
-    unpacked = 0 if plan.precision == "16bit" else 2 * shape.hidden * shape.inner
-    return found + unpacked + (1.5 * PACKED_LOGITS_BYTES if plan.packing else min(logits, LOGITS_MOST_BYTES))
+    return (
+        found
+        + unpacked_bytes(shape, plan.precision)
+        + (PACKED_LOGITS_BYTES if plan.packing else min(logits, LOGITS_MOST_BYTES))
+    )
 
 
 def checkpoint_bytes(shape: Shape, plan: Plan) -> float:
@@ -191,7 +218,8 @@ def step_s(shape: Shape, plan: Plan, device: str, cores: int) -> float:
     if not plan.on_gpu:
         batch_s = CPU_BATCH_S + work / (CORE_FLOPS * min(cores, 32))
     elif plan.packing:
-        batch_s = PACKED_STEP_S + work / (PACKED_FLOPS * speed(device))
+        slower = PACKED_SLOWER if plan.precision != "16bit" else 1.0
+        batch_s = PACKED_STEP_S + slower * work / (PACKED_FLOPS * speed(device))
     else:
         slower = 1.1 if plan.precision != "16bit" else 1.0
         batch_s = shape.layers * LAYER_S * slower + work / (H100_FLOPS * speed(device))

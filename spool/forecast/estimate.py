@@ -170,13 +170,19 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
     on_gpu = here.gpu is not None
     limit = None if asked.data.max_length == "auto" else asked.data.max_length
     cut = counted.cut(limit)
-    room = here.gpu_bytes if here.gpu_bytes is not None else 1 << 62
-    precision = steps.precision(asked.precision, shape.parameters if shape else 0, on_gpu, room)
-    fitting_tokens = costs.room_tokens(shape, asked.lora.rank, asked.lora.target_modules, room) if shape else 0.0
+    free = (here.gpu_bytes if here.gpu_bytes is not None else 1 << 62) if on_gpu else None
     try:
-        kind = shape.kind if shape else ""
-        packed = steps.packing(asked.train, precision, kind, on_gpu, fitting_tokens, cut.longest_tokens)
-        batch, accumulation = steps.parts(asked.train, packed)
+        way = steps.way(
+            asked.train,
+            asked.lora,
+            asked.precision,
+            shape,
+            shape.parameters if shape else 0,
+            free,
+            cut.longest_tokens,
+            cut.mean_tokens,
+        )
+        batch, accumulation = steps.parts(asked.train, way.packed)
     except ValueError:
         return None
     total = steps.total(asked.train, counted.train, batch, accumulation)
@@ -189,17 +195,17 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
         cut.longest_tokens,
         asked.lora.rank,
         asked.lora.target_modules,
-        precision,
-        steps.checkpointing(asked.train, on_gpu, packed),
-        steps.optimizer(asked.train, on_gpu, packed),
+        way.precision,
+        way.checkpointing,
+        way.optimizer,
         on_gpu,
         counted.train,
         counted.evaluated,
         total // every if counted.evaluated else 0,
         asked.exports,
         exports.report_s(shape, here.cores, on_gpu, asked.report_s) if shape else 0.0,
-        packed,
-        fitting_tokens,
+        way.packed,
+        way.room_tokens,
     )
 
 

@@ -93,10 +93,10 @@ def _gentler(plan: Plan) -> Iterator[Plan]:
 def _with_precisions(plan: Plan) -> Iterator[Plan]:
     yield plan
     if not plan.checkpointing:
-        plan = replace(plan, checkpointing=True, packing=False)
+        plan = replace(plan, checkpointing=True)
         yield plan
     if plan.on_gpu and plan.precision != "4bit":
-        yield replace(plan, precision="4bit", packing=False)
+        yield replace(plan, precision="4bit")
 
 
 def _changes(plan: Plan, other: Plan) -> dict[str, Any]:

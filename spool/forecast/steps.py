@@ -5,8 +5,11 @@ are quickest was measured on an H100: bench/results/*-h100-plan.json.
 """
 
 import math
+from dataclasses import dataclass
 
-from spool.protocol.training import Eval, Train, batches
+from spool.forecast import costs
+from spool.forecast.shapes import Shape
+from spool.protocol.training import Eval, Lora, Train, batches
 
 
 def total(train: Train, rows: int, batch_size: int, accumulation: int) -> int:
@@ -41,31 +44,84 @@ PACKED_KINDS = (
 """The `model_type` of models whose rows can be packed: all but those with experts (shapes.py marks them)."""
 
 
-def packing(train: Train, precision: str, kind: str, on_gpu: bool, room_tokens: float, longest: float) -> bool:
-    """Whether rows are packed.
+COMFORTABLE_TOKENS = 2048
+"""At once: with fewer a card is no longer busy, and it pays to keep less in memory."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a training computes. All learn the same, but for what 4 and 8 bit round."""
+
+    precision: str
+    packed: bool
+    checkpointing: bool
+    """Activations are computed twice to save memory."""
+    optimizer: str
+    room_tokens: float = math.inf
+    """Of packed rows that there is memory for at once; more come in parts. No limit on a CPU."""
+
+
+def way(
+    train: Train,
+    lora: Lora,
+    asked_precision: str,
+    shape: Shape | None,
+    parameters: int,
+    free_bytes: int | None,
+    longest: float,
+    mean: float,
+    packs: bool = True,
+) -> Way:
+    """The quickest way that fits, as far as the spec leaves it open.
 
     Args:
-        precision: resolved.
-        kind: the base's `model_type`.
-        room_tokens: for which the card has memory (costs.room_tokens); no limit on a CPU.
-        longest: tokens of the longest row, which is never split.
+        shape: None where nobody knows it.
+        free_bytes: of the card; None on a CPU.
+        longest, mean: tokens of the longest row, which is never split, and of rows on average.
+        packs: whether the card has what packed rows need: Ampere or newer.
 
     Raises:
         ValueError: the spec asks for what cannot be, in words.
     """
-    checkpoints = train.gradient_checkpointing is True
-    can = kind in PACKED_KINDS and precision == "16bit" and not checkpoints
+    on_gpu, kind = free_bytes is not None, shape.kind if shape else ""
+    can = kind in PACKED_KINDS and asked_precision != "8bit"
     if train.packing is True and not can:
         if kind not in PACKED_KINDS:
             raise ValueError(f"packing is not built for models of the kind {kind or 'unknown'}")
-        with_what = "gradient_checkpointing" if checkpoints else f"a base in {precision.removesuffix('bit')} bit"
-        raise ValueError(f"packing does not go with {with_what}")
-    fits = room_tokens >= longest
-    if train.packing == "auto":
-        return can and on_gpu and fits
-    if train.packing and on_gpu and not fits:
+        raise ValueError("packing does not go with a base in 8 bit")
+    if can and train.packing is True and not on_gpu:
+        chosen = asked_precision if asked_precision != "auto" else "16bit"
+        return Way(chosen, True, train.gradient_checkpointing is True, _or(train.optimizer, "adamw_torch"))
+    if can and train.packing and on_gpu and packs:
+        assert shape is not None
+        wanted = max(longest, min(parts(train, packed=True)[0] * mean, COMFORTABLE_TOKENS))
+        for optimizer in ("adamw_torch", "adamw_8bit") if train.optimizer == "auto" else (train.optimizer,):
+            found = _quickest(train, lora, asked_precision, shape, free_bytes or 0, wanted, optimizer)
+            if found.room_tokens >= longest:
+                return found
+    if train.packing is True:
         raise ValueError("the card has no room for packed rows, or is older than Ampere")
-    return train.packing
+    chosen = precision(asked_precision, parameters, on_gpu, free_bytes or 0)
+    checkpoints = on_gpu if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
+    return Way(chosen, False, checkpoints, _or(train.optimizer, "adamw_8bit" if on_gpu else "adamw_torch"))
+
+
+def _quickest(
+    train: Train, lora: Lora, asked_precision: str, shape: Shape, free_bytes: int, wanted: float, optimizer: str
+) -> Way:
+    """Of packed rows: what is quickest and has room for the wanted tokens at once, else what has most room."""
+    ways = []
+    for chosen in ("16bit", "4bit") if asked_precision == "auto" else (asked_precision,):
+        for again in (False, True) if train.gradient_checkpointing == "auto" else (train.gradient_checkpointing,):
+            room = costs.room_tokens(shape, lora.rank, lora.target_modules, free_bytes, chosen, again, optimizer)
+            ways.append(Way(chosen, True, again, optimizer, room))
+            if room >= wanted:
+                return ways[-1]
+    return max(ways, key=lambda way: way.room_tokens)
+
+
+def _or(asked: str, default: str) -> str:
+    return default if asked == "auto" else asked
 
 
 def parts(train: Train, packed: bool) -> tuple[int, int]:
@@ -75,14 +131,3 @@ def parts(train: Train, packed: bool) -> tuple[int, int]:
         ValueError: one alone does not divide the effective batch.
     """
     return batches(train, train.effective_batch) if packed else batches(train)
-
-
-def optimizer(train: Train, on_gpu: bool, packed: bool) -> str:
-    if train.optimizer != "auto":
-        return train.optimizer
-    return "adamw_8bit" if on_gpu and not packed else "adamw_torch"
-
-
-def checkpointing(train: Train, on_gpu: bool, packed: bool) -> bool:
-    """Whether activations are computed twice to save memory."""
-    return on_gpu and not packed if train.gradient_checkpointing == "auto" else train.gradient_checkpointing

@@ -85,7 +85,8 @@ class JobSpec(Envelope):
     """The rows: a file, or an uploaded NAME or NAME@VERSION."""
 
     precision: Literal["auto", "4bit", "8bit", "16bit"] = "auto"
-    """Precision of the frozen base while training. auto: 16bit on a CPU and where it fits the card, else 4bit."""
+    """Precision of the frozen base while training. auto: 16bit on a CPU and where it fits the card, if need be with
+    gradient_checkpointing, else 4bit."""
 
     export: Exports = Field(["adapter"])
     """What to make at the end, each proven to answer like the adapter: "adapter" (always made), "merged", "gguf:q4_k_m"

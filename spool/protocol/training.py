@@ -68,15 +68,16 @@ class Train(Group):
     """Pulls the adapter's weights towards 0 at each step, against overfitting."""
 
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "adafactor"] = "auto"
-    """auto: AdamW where rows are packed and on a CPU, else 8-bit AdamW."""
+    """auto: AdamW where rows are packed and on a CPU; 8-bit AdamW where they are not, or where it makes them fit."""
 
     gradient_checkpointing: Auto | bool = "auto"
-    """Computes activations twice to save memory. auto: on (Unsloth's own) with a GPU where rows are not packed."""
+    """Computes activations twice to save memory. auto: on a GPU where rows are not packed (Unsloth's own), or packed
+    rows have too little room without; off on a CPU."""
 
     packing: Auto | bool = "auto"
     """Rows lie one behind the other without padding and never see each other; on a GPU each step is replayed as a CUDA
-    graph. What is learned is the same. It needs a base in 16 bit without gradient_checkpointing. auto: wherever it can
-    be, on a GPU; off on a CPU."""
+    graph. What is learned is the same. It goes with a base in 16 or 4 bit. auto: wherever it can be, on a GPU of Ampere
+    or newer; off on a CPU."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
     """Fixes the adapter's first weights, the order of the rows and dropout."""
