@@ -55,7 +55,7 @@ def load(spec: JobSpec, base: Base) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         str(base.folder),
         dtype=dtype,
-        quantization_config=nf4 if spec.precision == "4bit" else None,
+        **({"quantization_config": nf4} if spec.precision == "4bit" else {}),
         attn_implementation=ATTENTION,
         device_map={"": 0} if on_gpu else None,
         local_files_only=True,

@@ -170,7 +170,7 @@ def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> 
     on_gpu = here.gpu is not None
     limit = None if asked.data.max_length == "auto" else asked.data.max_length
     cut = counted.cut(limit)
-    free = (here.gpu_bytes if here.gpu_bytes is not None else 1 << 62) if on_gpu else None
+    free = (here.gpu_bytes - costs.CONTEXT_BYTES if here.gpu_bytes is not None else 1 << 62) if on_gpu else None
     try:
         way = steps.way(
             asked.train,

@@ -46,7 +46,7 @@ def of(model: Published) -> Needs | None:
 
 
 def _plan(precision: str, on_gpu: bool) -> Plan:
-    """As the trainer decides where it has no room to spare (steps.py)."""
+    """Of rows that are not packed, which takes least."""
     return Plan(
         steps=100,
         batch=8,
