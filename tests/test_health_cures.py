@@ -119,6 +119,14 @@ def test_checkpointing_that_was_switched_off_comes_before_shorter_rows() -> None
     assert pointers[:2] == [["/train/gradient_checkpointing"], ["/data/max_length"]]
 
 
+def test_packed_rows_came_one_by_one_already() -> None:
+    document = resolved(BASE)
+    document["train"]["packing"] = True
+    made = cures.suggest(BASE, OOM, document, {"p95": 300, "max": 1000}, [])
+    assert made is not None
+    assert [change.pointer for change in made.changes] == ["/data/max_length"]
+
+
 def test_a_diverged_job_gets_a_third_of_the_rate_until_it_would_learn_nothing() -> None:
     steps = ladder(dict(BASE), "diverged")
     rates = [step.spec["train"]["learning_rate"] for step in steps]

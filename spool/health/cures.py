@@ -185,7 +185,7 @@ def _less_memory(settings: dict[str, Any], tokens: Mapping[str, Any]) -> list[Ch
     """One rung down: the cheapest of what still can shrink."""
     train, data = settings["train"], settings["data"]
     size, accumulation = train["batch_size"], train["gradient_accumulation"]
-    if size > 1:
+    if size > 1 and not train.get("packed"):
         rows = size * accumulation
         smaller = max(each for each in range(1, size // 2 + 1) if rows % each == 0)
         why = f"Fewer rows at once need less memory; each step still learns from {rows} rows."
@@ -251,6 +251,7 @@ def _settings(dropped: dict[str, Any], resolved: Mapping[str, Any] | None) -> di
             "gradient_accumulation": accumulation,
             "gradient_checkpointing": train["gradient_checkpointing"],
             "asked_off": off,
+            "packed": train["packing"] is True,  # such rows came one by one already
             "learning_rate": USUAL_RATE if train["learning_rate"] == "auto" else train["learning_rate"],
         },
         "data": {"max_length": USUAL_TOKENS if data["max_length"] == "auto" else data["max_length"]},

@@ -8,7 +8,8 @@ from spool.health.cures import AS_IT_IS, ONCE_MORE
 MEANINGS: dict[str, tuple[str, str]] = {
     "out_of_memory": (
         "Memory ran out: the card's, or the machine's. The message has the sizes where they were told. A training has "
-        "tried fewer rows at once by itself before, from its newest checkpoint on (a note in its events says so).",
+        "tried fewer rows at once by itself before, and packed ones with gradient_checkpointing (a note in its events "
+        "says so).",
         "Retry as suggested: fewer rows at once with the same effective batch, then shorter rows, then a 4-bit base.",
     ),
     "diverged": (
