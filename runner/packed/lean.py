@@ -28,7 +28,7 @@ def make_lean(model: Any) -> None:
     text = model.get_base_model().get_decoder()
     for module in text.modules():
         if isinstance(module, Linear4bit):
-            module.forward = _unpacked(module)
+            module.forward = _unpacked(module)  # type: ignore[method-assign]
         elif isinstance(module, lora.Linear | lora.Linear4bit):
             module.forward = _linear(module)
         elif type(module).__name__.endswith("RMSNorm"):

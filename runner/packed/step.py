@@ -67,6 +67,7 @@ class Step:
         """
         draws = any(isinstance(each, torch.nn.Dropout) and each.p > 0 for each in self.text.modules())
         self.text.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": draws})
+        self.text.train()  # only there it is done
         self.text.disable_input_require_grads()  # only the other kind of checkpoint needs them
         if draws:
             self.most_recorded = 0
