@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from runner import probe
 from runner.answer import Row, answer
-from runner.packed import ATTENTION, attention
+from runner.packed import ATTENTION, attention, engine
 from runner.packed.batch import Rows, Size, pack, rounded, spans
 from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
@@ -50,12 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("tiny") / "gemma")
 
 
-NF4 = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.float32,
-)
+NF4 = engine.nf4(torch.float32)
 
 
 def adapted(folder: Path, attend: str, packed_weights: BitsAndBytesConfig | None = None) -> Any:

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 from runner.exports import merge
 from runner.packed import ATTENTION, attention  # noqa: F401
 from runner.packed.batch import Rows, pack
-from runner.packed.engine import targets
+from runner.packed.engine import nf4, targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
 from spool.data.judging.chat import NOT_TRAINED
@@ -66,6 +66,32 @@ def test_a_batch_of_any_gemma_learns_what_its_rows_learn_alone(
             assert (gradient - expected[name]).norm() <= 1e-5 * expected[name].norm(), name
     some = Rows([ROWS[i] for i in (4, 0, 1)])
     assert step.loss(some).item() * some.trained_tokens == pytest.approx(sum(losses[i] for i in (4, 0, 1)), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", tiny.FAMILIES)
+def test_a_base_of_any_gemma_in_4_bit_learns_what_its_rows_learn_alone(kind: str, tmp_path: Path) -> None:
+    """Beside transformers and PEFT with the same base, whose attention is packed as well."""
+    folder, losses, found = tiny.build(tmp_path / kind, kind), [], []
+    for lean in (False, True):
+        base = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=ATTENTION, quantization_config=nf4(torch.float32)
+        )
+        torch.manual_seed(1)
+        model = get_peft_model(base, LoraConfig(r=4, target_modules=targets(base, "all-linear"))).train()
+        for name, each in model.named_parameters():
+            if "lora_" in name:
+                each.data.normal_(std=0.05)
+        if not lean:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("runner.packed.step.make_lean", lambda model: None)
+                step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0)
+        else:
+            step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0)
+            step.recompute()
+        losses.append(step.learn(Rows(ROWS), TRAINED).item())
+        found.append(step.gradients)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert (found[1] - found[0]).norm() <= 1e-4 * found[0].norm()
 
 
 @pytest.mark.parametrize("kind", tiny.FAMILIES)

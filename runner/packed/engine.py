@@ -49,13 +49,10 @@ def load(spec: JobSpec, base: Base) -> Any:
     NF4 with double quantisation (arXiv 2305.14314, section 3); embedding and output layer stay as they are."""
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
     model = AutoModelForCausalLM.from_pretrained(
         str(base.folder),
         dtype=dtype,
-        **({"quantization_config": nf4} if spec.precision == "4bit" else {}),
+        **({"quantization_config": nf4(dtype)} if spec.precision == "4bit" else {}),
         attn_implementation=ATTENTION,
         device_map={"": 0} if on_gpu else None,
         local_files_only=True,
@@ -70,6 +67,17 @@ def load(spec: JobSpec, base: Base) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, lora)
+
+
+def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Beside the output layer the weights stay that Gemma 3n's own code looks at."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["lm_head", "prediction_coefs", "correction_coefs"],
+    )
 
 
 def targets(model: Any, modules: str | list[str]) -> list[str] | str:
