@@ -21,7 +21,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma-3n": {"every": 5, "num_kv_shared_layers": 10},
     "gemma-3n-e4b": {"num_kv_shared_layers": 15},
     "gemma-4": {"final_logit_softcapping": 30.0, "every": 6},
-    "gemma-4-e2b": {"every": 5, "num_kv_shared_layers": 20, "use_double_wide_mlp": True},
+    "gemma-4-e2b": {"every": 5, "num_kv_shared_layers": 20, "use_double_wide_mlp": True, "intermediate_size": 6144},
     "gemma-4-e4b": {"num_kv_shared_layers": 18},
     "gemma-4-31b": {
         **{"hidden_size_per_layer_input": 0, "sliding_window": 1024},

@@ -71,6 +71,8 @@ def load(on_gpu: bool) -> None:
         from transformers.models.gemma import modeling_gemma  # noqa: F401
         from transformers.models.gemma2 import modeling_gemma2  # noqa: F401
         from transformers.models.gemma3 import modeling_gemma3  # noqa: F401
+        from transformers.models.gemma3n import modeling_gemma3n  # noqa: F401
+        from transformers.models.gemma4 import modeling_gemma4  # noqa: F401
     if torch.cuda.is_initialized():
         raise RuntimeError("a library has opened a CUDA context when it was imported: no child can wait with it")
 

@@ -30,7 +30,8 @@ LARGEST_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Shape:
-    """A Gemma's dimensions. `parameters` are all of its weights, each counted once."""
+    """A Gemma's dimensions, those of its language. `parameters` are all of its weights, each counted once; where the
+    last layers are twice as wide `inner` is the mean."""
 
     hidden: int
     inner: int
@@ -136,6 +137,9 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
     counted = _counted(Path(folder))
     if found is None:
         return None
+    shared = config.get("num_kv_shared_layers")
+    if config.get("use_double_wide_mlp") is True and isinstance(shared, int) and 0 < shared < found.layers:
+        found = replace(found, inner=found.inner * (found.layers + shared) // found.layers)
     experts = "_moe" if config.get("enable_moe_block") is True else ""
     kind = kind + experts if isinstance(kind, str) else ""
     return replace(found, parameters=counted or found.parameters, kind=kind)
