@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainer_process import TrainerProcess
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from bench import random_gemma
 from runner.exports import merge
 from runner.packed import ATTENTION, attention  # noqa: F401
 from runner.packed.batch import Rows, pack
@@ -22,7 +23,9 @@ from runner.packed.engine import nf4, targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
 from spool.data.judging.chat import NOT_TRAINED
+from spool.forecast import shapes
 from spool.protocol.home import Home
+from spool.protocol.training import LINEAR_LAYERS
 
 
 def adapted(kind: str, attend: str) -> Any:
@@ -102,6 +105,21 @@ def test_every_layer_of_the_language_gets_an_adapter_and_no_tower(kind: str) -> 
     assert all(count in (5, 6, 7) for count in per_layer), "7, less keys and values that are another's"
     everywhere = sum(name.endswith("lora_A") for name, _ in model.named_modules())
     assert everywhere == sum(per_layer)
+
+
+@pytest.mark.parametrize("name", shapes.catalogue()["shape"])
+def test_a_shape_counts_the_weights_that_transformers_builds(name: str) -> None:
+    """Of E2B, whose layers are of two widths, and of 31B, some of whose heads are wider, a few in a hundred more or
+    less. What bench/random_gemma.py knows beside the shapes is true where these are."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(random_gemma.configuration(name))
+    text, shape = model.get_decoder(), shapes.named(name)
+    assert shape is not None
+    linear = [each.weight.numel() for at, each in text.layers.named_modules() if at.endswith(tuple(LINEAR_LAYERS))]
+    assert sum(linear) == pytest.approx(shape.linear_parameters, rel=0.06)
+    in_text = sum(each.numel() for each in text.parameters())
+    towers = {"gemma3": 420_000_000, "gemma3n": 1_010_000_000, "gemma4": 540_000_000}.get(shape.kind, 0)
+    assert in_text * 0.999 < shape.parameters < in_text * 1.001 + towers
 
 
 class Asked(TorchDispatchMode):
