@@ -118,7 +118,7 @@ def suggested(stage: Stage) -> Found:
 
 
 def hold(gigabytes: float) -> subprocess.Popen[bytes]:
-    """A plain program that holds memory of the card until it is killed."""
+    """A plain program that holds memory of the card until it is killed; all but so much where that is below 0."""
     command = [sys.executable, "-m", "bench.gpu_card", str(gigabytes)]
     holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     assert holder.stdout
@@ -130,7 +130,9 @@ def main() -> None:
     """What `hold` starts: takes so many gigabytes of the card and says so."""
     import torch
 
-    held = torch.empty(int(float(sys.argv[1]) * 1e9), dtype=torch.uint8, device="cuda")
+    gigabytes = float(sys.argv[1])
+    count = gigabytes * 1e9 if gigabytes > 0 else torch.cuda.mem_get_info()[0] + gigabytes * 1e9
+    held = torch.empty(int(count), dtype=torch.uint8, device="cuda")
     print(held.numel(), flush=True)
     signal.pause()
 

@@ -11,17 +11,14 @@ import argparse
 import functools
 import json
 import os
-import platform
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -270,34 +267,13 @@ SETS = {"foreign and memory": "card", "cold": "reference", "warm": "warm", "both
 
 
 def one_part(stage: Stage, name: str) -> bool:
-    began = time.monotonic()
-    try:
-        found = PARTS[name](stage)
-    except Exception as error:
-        traceback.print_exc()
-        found = {"failed": f"{type(error).__name__}: {error}"[:4000]}
-    stage.keep(name, {**found, "seconds": round(time.monotonic() - began, 1)})
+    passed = stage.part(name, functools.partial(PARTS[name], stage))
     if name in SETS:
         stage.events[SETS[name]].set()
     for lane in stage.lanes:
         if lane.part == threading.get_ident() and name != "cold":  # that one's home is `warm`'s too
             lane.close()
-    return "failed" not in found
-
-
-def facts(stage: Stage) -> Found:
-    packages = ("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "triton")
-    versions = {name: metadata.version(name) for name in packages if find(name)}
-    return {
-        "command": "python -m bench.gpu_faults " + " ".join(sys.argv[1:]),
-        "date": time.strftime("%Y-%m-%d"),
-        "device": f"{stage.card.get('name', 'cpu')}, driver {stage.card.get('driver')}, {os.cpu_count()} cores",
-        "versions": versions | {"python": platform.python_version()},
-    }
-
-
-def find(package: str) -> bool:
-    return any(True for _ in metadata.distributions(name=package))
+    return passed
 
 
 def main() -> int:
@@ -313,7 +289,7 @@ def main() -> int:
     root = arguments.root or Path(tempfile.mkdtemp(prefix="faults-"))
     root.mkdir(parents=True, exist_ok=True)
     stage = Stage(root, arguments.model, arguments.out, arguments.steps, arguments.compile_s, arguments.share)
-    stage.found |= facts(stage)
+    stage.found |= stage.facts("bench.gpu_faults")
     for part, event in SETS.items():
         if part not in arguments.only:
             stage.events[event].set()

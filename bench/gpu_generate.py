@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_faults import facts
 from bench.gpu_stage import Found, Lane, Stage, epoch
 from spool.protocol import asks, dropbox, durable, jobs, metrics
 from spool.protocol.asks import Answers
@@ -143,7 +142,7 @@ def main() -> int:
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="generate-"))
     stage = Stage(root, arguments.model, arguments.out, arguments.steps, 0, 0)
-    stage.found |= facts(stage) | {"command": "python -m bench.gpu_generate " + " ".join(sys.argv[1:])}
+    stage.found |= stage.facts("bench.gpu_generate")
     lane = Lane(stage, "home")
     try:
         lane.start()

@@ -4,17 +4,23 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from spool.forecast import costs, estimate, machine, rows, shapes
 from spool.health import processes
 from spool.health.gpu import Gpu
 from spool.protocol import dropbox, durable, jobs, metrics
@@ -76,6 +82,28 @@ class Stage:
             self.out.write_text(json.dumps(self.found, indent=2) + "\n")
         print(time.strftime("%H:%M:%S"), part, json.dumps(found), flush=True)
 
+    def part(self, name: str, part: Callable[[], Found]) -> bool:
+        """Keeps what a part found, or what it failed of: the others go on."""
+        began = time.monotonic()
+        try:
+            found = part()
+        except Exception as error:
+            traceback.print_exc()
+            found = {"failed": f"{type(error).__name__}: {error}"[:4000]}
+        self.keep(name, {**found, "seconds": round(time.monotonic() - began, 1)})
+        return "failed" not in found
+
+    def facts(self, program: str) -> Found:
+        """What a reader of the results must know of the run; `program` is the module's name."""
+        packages = ("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "triton")
+        versions = {name: metadata.version(name) for name in packages if any(metadata.distributions(name=name))}
+        return {
+            "command": f"python -m {program} " + " ".join(sys.argv[1:]),
+            "date": time.strftime("%Y-%m-%d"),
+            "device": f"{self.card.get('name', 'cpu')}, driver {self.card.get('driver')}, {os.cpu_count()} cores",
+            "versions": versions | {"python": platform.python_version()},
+        }
+
     def _watch(self) -> None:
         """The oracle outside: how many trainers each home has, and how long one that works shows no sign of life."""
         while not self.ending.wait(0.2):
@@ -87,7 +115,9 @@ class Stage:
 class Lane:
     """A data home with a daemon of its own."""
 
-    def __init__(self, stage: Stage, name: str, copy_of: Path | None = None, foreign_gb: float = SHARED_GB) -> None:
+    def __init__(
+        self, stage: Stage, name: str, copy_of: Path | None = None, foreign_gb: float = SHARED_GB, **settings: Any
+    ) -> None:
         self.stage = stage
         self.part = threading.get_ident()
         self.home = Home.at(stage.root / name)
@@ -97,14 +127,14 @@ class Lane:
         else:
             self.home.create()
             os.symlink(stage.model, self.home.models / "base")
-        self.settings(foreign_gb)
+        self.settings(foreign_gb, **settings)
         self.daemon: subprocess.Popen[bytes] | None = None
         self.most_trainers = 0
         self.longest_silence_s = 0.0
         stage.lanes.append(self)
 
-    def settings(self, foreign_gb: float) -> None:
-        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb, "warm": False})
+    def settings(self, foreign_gb: float, **settings: Any) -> None:
+        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb, "warm": False, **settings})
 
     def start(self, **variables: str) -> float:
         """Starts the daemon; gives the seconds until it had written its first sign of life."""
@@ -142,12 +172,12 @@ class Lane:
 
     def close(self) -> None:
         """Leaves nothing behind, however the part ended."""
-        for pid in self.trainers():
-            os.killpg(pid, signal.SIGKILL)
-        if self.daemon:
-            self.kill()
-        for pid in self.trainers():
-            os.killpg(pid, signal.SIGKILL)
+        for _ in range(2):
+            for pid in self.children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            if self.daemon:
+                self.kill()
 
     def drop(self, **more: Any) -> str:
         steps = self.stage.steps
@@ -178,7 +208,7 @@ class Lane:
         self.wait(lambda: jobs.get_job(self.home, job_id).ended, timeout_s, f"the end of the job ({state})")
         job = jobs.get_job(self.home, job_id)
         assert job.state == state, f"{job.error}; {self.last_words()}"
-        assert self.most_trainers == 1, f"{self.most_trainers} trainers lived at once"
+        assert self.most_trainers <= 1, f"{self.most_trainers} trainers lived at once"
         return job
 
     def attempts(self, job_id: str) -> list[Found]:
@@ -203,7 +233,11 @@ class Lane:
 
     def trainers(self) -> list[int]:
         """What trains for this home: leaders of a session, so that what they have forked does not count."""
-        return [pid for pid in processes.all_pids() if self._is_trainer(pid)]
+        return [pid for pid in processes.all_pids() if self._is(pid, {"runner.child", "--job"})]
+
+    def children(self) -> list[int]:
+        """Trainers, and what waits to be one or became one that way (it keeps its name)."""
+        return self.trainers() + [pid for pid in processes.all_pids() if self._is(pid, {"runner.warm", "--line"})]
 
     def look(self) -> None:
         alive = self.trainers()
@@ -216,12 +250,81 @@ class Lane:
     def step(self, job_id: str) -> int:
         return int(jobs.get_job(self.home, job_id).progress["step"])
 
-    def _is_trainer(self, pid: int) -> bool:
-        words = processes.command(pid)
+    def figures(self, job_id: str, dropped_at: float) -> Found:
+        """What a finished training took; steps and tokens of its second half: by then each length has been recorded."""
+        run = self.home.run(job_id)
+        told = [row for row in metrics.read(run.metrics) if "loss" in row]
+        resolved, result = durable.read_json(run.spec), jobs.get_job(self.home, job_id).result or {}
+        last = told[len(told) // 2 :]
+        seconds, tokens = last[-1]["t"] - last[0]["t"], last[-1]["tokens"] - last[0]["tokens"]
+        names = ("packing", "batch_size", "gradient_accumulation", "optimizer", "gradient_checkpointing")
+        notes = [row["words"] for row in metrics.read(run.events) if row.get("event") == "note"]
+        return {
+            "step_s": round(seconds / (len(last) - 1), 4),
+            "median_step_s": statistics.median(row["step_time_s"] for row in last),
+            "tokens_a_step": round(tokens / (len(last) - 1), 1),
+            "tokens_per_s": round(tokens / seconds, 1),
+            "peak_gb": round((result["peak_gpu_mem_bytes"] or 0) / 1e9, 2),
+            "drop_to_first_step_s": round(told[0]["t"] - dropped_at, 1),
+            "phases_s": {name: round(at - dropped_at, 1) for name, at in self.phases(job_id, 1).items()},
+            "plan": {
+                "precision": resolved["precision"],
+                **{name: resolved["train"][name] for name in names},
+                "room_tokens": result.get("room_tokens"),
+            },
+            "losses": [round(row["loss"], 4) for row in (*told[:3], told[-1])],
+            **({"notes": notes} if notes else {}),
+        }
+
+    def foretold(self, job_id: str, card_bytes: int | None = None) -> Found:
+        """Peak memory as the form says it where nothing was learned from finished jobs, beside what the job took.
+
+        Args:
+            card_bytes: of the card, where less of it was left than it has.
+        """
+        run = self.home.run(job_id)
+        spec = durable.read_json(run.spec_orig)
+        unlearned = Home.at(self.home.root.with_name(f"{self.home.root.name}-unlearned"))
+        unlearned.create()
+        if not (unlearned.models / spec["model"]).exists():
+            (unlearned.models / spec["model"]).symlink_to((self.home.models / spec["model"]).resolve())
+        here = machine.look(unlearned)
+        here = replace(here, gpu_bytes=card_bytes or here.gpu_bytes)
+        said = estimate.estimate(unlearned, spec, machine=here, run=run.root)
+        counted = rows.prepared(run.root / "data")
+        shape = shapes.of(unlearned, spec["model"], unlearned.models / spec["model"])
+        assert counted, "the job's rows are not there"
+        assert shape, "the model has no shape"
+        plan = estimate.plan_of(estimate.Asked.of(spec, 0.0), counted, shape, here)
+        assert plan, "the forecast has no plan"
+        took = (jobs.get_job(self.home, job_id).result or {}).get("peak_gpu_mem_bytes") or 0
+        peak = costs.peak_bytes(shape, plan)
+        return {
+            "said_must_be_free_gb": round((said.gpu_bytes or said.memory_bytes or 0) / 1e9, 2),
+            "peak_foretold_gb": round(peak / 1e9, 2),
+            "peak_gb": round(took / 1e9, 2),
+            "foretold_against_measured": round(peak / took, 3) if took else None,
+            "plan_foretold": {"precision": plan.precision, "packing": plan.packing, "batch_size": plan.batch},
+            "problems": [problem.message for problem in said.problems],
+        }
+
+    def _is(self, pid: int, words: set[str]) -> bool:
+        command = set(processes.command(pid))
         try:
-            return {"runner.child", "--job", str(self.home.root)} <= set(words) and os.getsid(pid) == pid
+            return words | {str(self.home.root)} <= command and os.getsid(pid) == pid
         except ProcessLookupError:
             return False
+
+
+def built(root: Path, name: str, layers: int | None = None, tiny: bool = False) -> Path:
+    """The folder of a base with random weights of the shape of that name; made where it is not there yet."""
+    folder = root / "models" / (f"{name}-{layers}" if layers else name)
+    if not (folder / "config.json").exists():
+        program = ["tests/tiny.py", str(folder)] if tiny else ["-m", "bench.random_gemma", name, str(folder)]
+        command = [sys.executable, *program, *([str(layers)] if layers and not tiny else [])]
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert made.returncode == 0, f"{name} cannot be built: {made.stderr[-1500:]}"
+    return folder
 
 
 def epoch(iso: str) -> float:

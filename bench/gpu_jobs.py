@@ -1,0 +1,302 @@
+"""Jobs of real daemons that share one GPU and are not timed: what is learned, which models train, what is left.
+
+Run as: python -m bench.gpu_jobs OUT.json [--only PART ...] [--until-s 540]        (needs CUDA; not part of CI)
+
+Random weights of the true shapes. The parts run side by side; each job's findings are written to OUT.json as it ends,
+and nothing is begun that would not end in time. What needs the card for itself is in bench/gpu_plan.py. --tiny tries
+the parts without a card.
+"""
+
+import argparse
+import json
+import math
+import queue
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import random_gemma
+from bench.gpu_stage import Found, Lane, Stage, built
+from spool.forecast import costs, shapes
+from spool.health.gpu import Gpu
+from spool.protocol import dropbox, metrics
+
+FOUR = ("gemma-7b", "gemma-2b", "gemma-3-1b", "gemma-3-270m")
+"""With all layers and two lengths of rows: the four shapes that the forecast is held against."""
+NEXT = ("gemma-2-2b", "gemma-3-4b", "gemma-3n-e2b", "gemma-4-e2b")
+"""The smallest of each other family; then come all that are left."""
+LAYERS = 6
+"""Of models beyond 3 billion parameters that are not among the four: each kind of attention layer is there."""
+WORKERS = 5
+CARD_BYTES = 72e9
+SEEDS = (1, 2, 3)
+BRANCHES = 0.15
+"""Of the synthetic text's symbols, those that do not follow from the one before."""
+
+
+class Bench:
+    """The stage, and how much of the card and of the time the jobs may take together."""
+
+    def __init__(self, stage: Stage, until_s: float, tiny: bool) -> None:
+        self.stage, self.tiny = stage, tiny
+        self.ends_at = time.monotonic() + until_s
+        self.free = threading.Condition()
+        self.taken = 0.0
+
+    def left_s(self) -> float:
+        return self.ends_at - time.monotonic()
+
+    @contextmanager
+    def share(self, count: float) -> Iterator[None]:
+        """So many bytes of the card, waited for: a job plans by what it finds free."""
+        count = min(count, CARD_BYTES)
+        with self.free:
+            self.free.wait_for(lambda: self.taken + count <= CARD_BYTES or self.left_s() < 0)
+            self.taken += count
+        try:
+            yield
+        finally:
+            with self.free:
+                self.taken -= count
+                self.free.notify_all()
+
+    def rows(self, name: str, texts: list[str]) -> Path:
+        path = self.stage.root / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        return path
+
+    def job(self, lane: Lane, model: str, rows: Path, steps: int, **more: Any) -> tuple[str, float]:
+        """(id, when it was dropped) of a job that is done."""
+        train = {"max_steps": steps, "save_steps": steps, "effective_batch": 8, **more.pop("train", {})}
+        spec = {"schema": 1, "model": model, "dataset": str(rows), "data": {"eval_fraction": 0}, "train": train, **more}
+        dropped_at = time.time()
+        job_id = dropbox.submit(lane.home, spec)
+        assert self.left_s() > 20, "no time was left"
+        lane.ended(job_id, timeout_s=min(240, self.left_s()))
+        return job_id, dropped_at
+
+
+def predictable(count: int, tokens: int, seed: int) -> list[str]:
+    """Rows whose next symbol mostly follows from the one before: what a training can learn, down to a known loss."""
+    draw, symbols = random.Random(seed), random_gemma.SYMBOLS
+    rows = []
+    for _ in range(count):
+        text = [draw.choice(symbols)]
+        for _ in range(draw.randint(tokens // 4, tokens) - 3):
+            follows = symbols[(symbols.index(text[-1]) * 2 + 1) % len(symbols)]
+            text.append(draw.choice(symbols) if draw.random() < BRANCHES else follows)
+        rows.append("".join(text))
+    return rows
+
+
+def least_loss() -> float:
+    """Of a row's symbols, in nats: what is random in them."""
+    n = len(random_gemma.SYMBOLS)
+    likely = 1 - BRANCHES + BRANCHES / n
+    return -likely * math.log(likely) - (n - 1) * BRANCHES / n * math.log(BRANCHES / n)
+
+
+def learned(bench: Bench) -> None:
+    """The product's own plan against plain settings: each way has a lane, each seed a job, all the same rows."""
+    steps = 20 if bench.tiny else 60
+    train, held_out = (bench.rows(name, predictable(count, 200, seed)) for name, count, seed in
+                       (("learn", 8 * steps, 1), ("held-out", 100, 2)))  # fmt: skip
+    model = built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
+    ways: dict[str, Found] = {"plan": {"packing": True if bench.tiny else "auto"}, "plain": {"packing": False}}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+
+    def way(name: str) -> None:
+        lane = Lane(bench.stage, f"learned-{name}", warm=name == "plan", report_s=0)
+        (lane.home.models / "learner").symlink_to(model)
+        lane.start()
+        try:
+            for seed in SEEDS:
+
+                def one(seed: int = seed) -> Found:
+                    job_id, dropped_at = bench.job(
+                        lane, "learner", train, steps, precision="16bit",
+                        train={**ways[name], "seed": seed, "learning_rate": 2e-3},
+                        eval={"dataset": str(held_out), "every_steps": steps, "sample_prompts": []},
+                        limits={"early_stopping": None},
+                    )  # fmt: skip
+                    told = metrics.read(lane.home.run(job_id).metrics)
+                    found[name].append([row["eval_loss"] for row in told if "eval_loss" in row][-1])
+                    return {"eval_loss": found[name][-1], **lane.figures(job_id, dropped_at)}
+
+                bench.stage.part(f"learned, {name}, seed {seed}", one)
+        finally:
+            lane.close()
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        list(pool.map(way, ways))
+
+    def compared() -> Found:
+        means = {name: statistics.fmean(losses) for name, losses in found.items()}
+        spread = {name: max(losses) - min(losses) for name, losses in found.items()}
+        apart = means["plan"] - means["plain"]
+        return {
+            "eval_loss": found,
+            "mean": means,
+            "spread": spread,
+            "standard_deviation": {name: statistics.stdev(losses) for name, losses in found.items()},
+            "difference_of_the_means": apart,
+            "inside_the_seeds_spread": abs(apart) <= min(spread.values()),
+            "least_loss_of_the_text": round(least_loss(), 4),
+        }
+
+    bench.stage.part("learned", compared)
+
+
+def models(bench: Bench) -> None:
+    """Each model of the catalogue through dropped jobs, in 4 and in 16 bit, and its memory as it was foretold."""
+    known = list(shapes.catalogue()["shape"])
+    first = [name for name in (*FOUR, *NEXT) if name in known]
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in [*first, *(each for each in known if each not in first)][: 2 if bench.tiny else None]:
+        waiting.put(name)
+    lengths = (40, 100) if bench.tiny else (256, 1024)
+    rows = {length: bench.rows(f"rows-{length}", random_gemma.texts(160, length)) for length in lengths}
+
+    def worker(_: int) -> None:
+        while True:
+            try:
+                name = waiting.get_nowait()
+            except queue.Empty:
+                return
+            if bench.left_s() < 60:
+                bench.stage.keep(f"{name}", {"failed": "not begun: no time was left"})
+                continue
+            try:
+                one_model(bench, name, rows)
+            except Exception as error:
+                bench.stage.keep(name, {"failed": f"{type(error).__name__}: {error}"[:2000]})
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(worker, range(1 if bench.tiny else WORKERS)))
+
+
+def one_model(bench: Bench, name: str, rows: dict[int, Path]) -> None:
+    shape = shapes.named(name)
+    assert shape
+    whole = name in FOUR or shape.parameters < 3e9
+    lane = Lane(bench.stage, f"model-{name}", warm=True, report_s=0)
+    lane.start()
+    folder = bench.stage.root / "none"
+    try:
+        folder = built(bench.stage.root, name, None if whole else LAYERS, bench.tiny)
+        (lane.home.models / name).symlink_to(folder)
+        small = shapes.of(lane.home, name, folder)
+        assert small
+        short, long = rows
+        runs = [("16bit", short, 20), ("4bit", short, 20)]
+        runs += [("16bit", long, 4), ("4bit", long, 4)] if name in FOUR else []
+        for precision, length, steps in runs:
+            bytes_a_token = costs.PACKED_TWICE * costs.packed_token_bytes(small)
+            wanted = costs.weights_bytes(small, precision) + 4e9 + 8 * length * bytes_a_token
+            part = f"{name}, {precision}, {length} tokens"
+            with bench.share(wanted):
+                once = partial(trained, bench, lane, name, precision, rows[length], steps)
+                if not bench.stage.part(part, once) and bench.left_s() > 90:
+                    bench.stage.part(f"{part}, not packed", partial(once, packing=False))
+    finally:
+        lane.close()
+        if name not in FOUR:  # the disk has no room for all
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained(
+    bench: Bench, lane: Lane, name: str, precision: str, rows: Path, steps: int, packing: bool | str = "auto"
+) -> Found:
+    train = {"packing": packing}
+    job_id, dropped_at = bench.job(lane, name, rows, steps, precision=precision, train=train)
+    found = lane.figures(job_id, dropped_at)
+    try:
+        found["forecast"] = lane.foretold(job_id)
+    except Exception as error:  # the training passed all the same
+        found["forecast"] = f"{type(error).__name__}: {error}"
+    shape = shapes.of(lane.home, name, lane.home.models / name)
+    return {"layers": shape.layers if shape else None, **found}
+
+
+def sequence(bench: Bench) -> None:
+    """Jobs one after the other with warm children: after each the card is looked at, and nothing of it is held."""
+    bench.stage.part("twenty jobs in a row", partial(_sequence, bench))
+
+
+def _sequence(bench: Bench) -> Found:
+    lane = Lane(bench.stage, "sequence", warm=True, report_s=0)
+    (lane.home.models / "small").symlink_to(built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny))
+    rows = bench.rows("few", random_gemma.texts(24, 60))
+    lane.start()
+    count, held, left, ahead, seconds = 3 if bench.tiny else 20, list[int](), list[int](), 0, list[float]()
+    try:
+        for _ in range(count):
+            if bench.left_s() < 60:
+                break
+            job_id, dropped_at = bench.job(lane, "small", rows, 3)
+            seconds.append(round(time.time() - dropped_at, 1))
+            ahead += "loaded ahead" in lane.home.run(job_id).log.read_text(errors="replace")
+            lane.wait(lambda: not lane.trainers(), 10, "the trainer's end")
+            time.sleep(0.5)
+            holders = {each["pid"] for each in Gpu().ask()["processes"]} if bench.stage.card else set()
+            held.append(len(holders & set(lane.children())))
+            # Others come and go between the two questions that this takes: the least of a few answers is ours.
+            left.append(min(bench.stage.unaccounted_bytes() for _ in range(5)) - bench.stage.baseline_bytes)
+        exit_s = lane.stop()
+        held_at_the_end = lane.children()
+    finally:
+        lane.close()
+    return {
+        "jobs": len(left),
+        "of_them_by_a_warm_child": ahead,
+        "seconds_each": seconds,
+        "our_processes_that_held_memory_of_the_card": held,
+        "held_by_nobody_bytes": left,
+        "most_held_by_nobody_bytes": max(left, default=None),
+        "daemon_exit_s": exit_s,
+        "processes_left": held_at_the_end,
+    }
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {"learned": learned, "models": models, "sequence": sequence}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_jobs")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--root", type=Path, help="kept, with the models in it, for a later call")
+    parser.add_argument("--until-s", type=float, default=540, help="nothing is begun that would last longer")
+    parser.add_argument("--tiny", action="store_true", help="tries the parts with a tiny model")
+    arguments = parser.parse_args()
+    root = arguments.root or Path(tempfile.mkdtemp(prefix="jobs-"))
+    root.mkdir(parents=True, exist_ok=True)
+    model = built(root, "gemma-3-270m", tiny=arguments.tiny)  # several parts train it
+    bench = Bench(Stage(root, model, arguments.out, 20, 0, 0), arguments.until_s, arguments.tiny)
+    bench.stage.found |= bench.stage.facts("bench.gpu_jobs")
+    try:
+        with ThreadPoolExecutor(1 if arguments.tiny else len(arguments.only)) as pool:
+            list(pool.map(lambda name: PARTS[name](bench), arguments.only))
+    finally:
+        bench.stage.ending.set()
+        for lane in bench.stage.lanes:
+            lane.close()
+    if bench.stage.card:
+        time.sleep(2)
+        left = bench.stage.unaccounted_bytes() - bench.stage.baseline_bytes
+        bench.stage.keep("the card at the end", {"held_by_nobody_bytes": left})
+    return 1 if any("failed" in found for found in bench.stage.found["parts"].values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
