@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gpu_card
-from bench.gpu_stage import LARGEST_DIFFERENCE, Found, Lane, Stage, epoch
+from bench.gpu_stage import LARGEST_DIFFERENCE, Found, Lane, Stage, epoch, facts
 from runner import checkpoint
 from spool.health import heartbeat
 from spool.protocol import durable, jobs, metrics
@@ -289,7 +289,7 @@ def main() -> int:
     root = arguments.root or Path(tempfile.mkdtemp(prefix="faults-"))
     root.mkdir(parents=True, exist_ok=True)
     stage = Stage(root, arguments.model, arguments.out, arguments.steps, arguments.compile_s, arguments.share)
-    stage.found |= stage.facts("bench.gpu_faults")
+    stage.found |= facts("bench.gpu_faults")
     for part, event in SETS.items():
         if part not in arguments.only:
             stage.events[event].set()

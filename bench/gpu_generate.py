@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_stage import Found, Lane, Stage, epoch
+from bench.gpu_stage import Found, Lane, Stage, epoch, facts
 from spool.protocol import asks, dropbox, durable, jobs, metrics
 from spool.protocol.asks import Answers
 
@@ -142,7 +142,7 @@ def main() -> int:
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="generate-"))
     stage = Stage(root, arguments.model, arguments.out, arguments.steps, 0, 0)
-    stage.found |= stage.facts("bench.gpu_generate")
+    stage.found |= facts("bench.gpu_generate")
     lane = Lane(stage, "home")
     try:
         lane.start()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import random_gemma
-from bench.gpu_stage import Found, Lane, Stage, built
+from bench.gpu_stage import Found, Lane, Stage, built, facts
 from spool.forecast import costs, shapes
 from spool.health.gpu import Gpu
 from spool.protocol import dropbox, metrics
@@ -283,7 +283,7 @@ def main() -> int:
     root.mkdir(parents=True, exist_ok=True)
     model = built(root, "gemma-3-270m", tiny=arguments.tiny)  # several parts train it
     bench = Bench(Stage(root, model, arguments.out, 20, 0, 0), arguments.until_s, arguments.tiny)
-    bench.stage.found |= bench.stage.facts("bench.gpu_jobs")
+    bench.stage.found |= facts("bench.gpu_jobs")
     try:
         with ThreadPoolExecutor(1 if arguments.tiny else len(arguments.only)) as pool:
             list(pool.map(lambda name: PARTS[name](bench), arguments.only))

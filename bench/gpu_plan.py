@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gpu_card, random_gemma
-from bench.gpu_stage import ROOT, Found, Lane, Stage, built, epoch
+from bench.gpu_stage import ROOT, Found, Lane, Stage, built, epoch, facts
 from spool.health.gpu import Gpu
 from spool.protocol import dropbox, energy, jobs, metrics
 
@@ -274,7 +274,7 @@ def main() -> int:
     root.mkdir(parents=True, exist_ok=True)
     model = built(root, arguments.shape, tiny=arguments.tiny)
     stage = Stage(root, model, arguments.out, arguments.steps, 0, 0)
-    stage.found |= stage.facts("bench.gpu_plan")
+    stage.found |= facts("bench.gpu_plan")
     if not arguments.tiny:
         stage.found["matrix_tflops"] = round(matrix_tflops(), 1)
     bench = Bench(stage, arguments.shape, arguments.tiny)

@@ -93,17 +93,6 @@ class Stage:
         self.keep(name, {**found, "seconds": round(time.monotonic() - began, 1)})
         return "failed" not in found
 
-    def facts(self, program: str) -> Found:
-        """What a reader of the results must know of the run; `program` is the module's name."""
-        packages = ("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "triton")
-        versions = {name: metadata.version(name) for name in packages if any(metadata.distributions(name=name))}
-        return {
-            "command": f"python -m {program} " + " ".join(sys.argv[1:]),
-            "date": time.strftime("%Y-%m-%d"),
-            "device": f"{self.card.get('name', 'cpu')}, driver {self.card.get('driver')}, {os.cpu_count()} cores",
-            "versions": versions | {"python": platform.python_version()},
-        }
-
     def _watch(self) -> None:
         """The oracle outside: how many trainers each home has, and how long one that works shows no sign of life."""
         while not self.ending.wait(0.2):
@@ -314,6 +303,19 @@ class Lane:
             return words | {str(self.home.root)} <= command and os.getsid(pid) == pid
         except ProcessLookupError:
             return False
+
+
+def facts(program: str) -> Found:
+    """What a reader of the results must know of the run; `program` is the module's name."""
+    packages = ("torch", "transformers", "peft", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "triton")
+    versions = {name: metadata.version(name) for name in packages if any(metadata.distributions(name=name))}
+    card = Gpu().describe()
+    return {
+        "command": f"python -m {program} " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "device": f"{card.get('name', 'cpu')}, driver {card.get('driver')}, {os.cpu_count()} cores",
+        "versions": versions | {"python": platform.python_version()},
+    }
 
 
 def built(root: Path, name: str, layers: int | None = None, tiny: bool = False) -> Path:

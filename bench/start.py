@@ -1,6 +1,6 @@
 """How soon a job starts: from its drop to its first step, with a child kept warm and without, in pairs.
 
-Run as: python -m bench.start [--model FOLDER] [--pairs 3]   (goal: warm at most 65 % of cold on a CPU, 40 % on a GPU)
+Run as: python -m bench.start [--model FOLDER] [--pairs 3] [--out JSON]   (goal: at most 65 % of cold, 40 % on a GPU)
 
 One home and one runner a way, so that both find their caches filled: the first job of each is not counted. The warm
 child is ready before each drop, as it is where a job comes to an idle runner. Each time is read from what the job
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.gpu_stage import facts
 from spool.health import heartbeat
 from spool.protocol import dropbox, jobs, metrics
 from spool.protocol.home import Home
@@ -78,6 +79,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--precision", default="16bit")
+    parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="start-"))
     rows = folder / "rows.jsonl"
@@ -102,7 +104,12 @@ def main() -> int:
     cold, warm_s = (statistics.median(each["first step"] for each in times[warm]) for warm in (False, True))
     print(f"{arguments.model.name}, {ROWS} rows, {arguments.precision}, {os.cpu_count()} cores")
     print(f"from drop to first step, median of {arguments.pairs}: cold {cold:.2f} s, warm {warm_s:.2f} s")
-    print(f"warm is {100 * warm_s / cold:.0f} % of cold")
+    loaded = statistics.median(each["first step"] - each["training"] for each in times[True])
+    print(f"warm is {100 * warm_s / cold:.0f} % of cold; from the loaded model to the first step {loaded:.2f} s")
+    if arguments.out:
+        found = {"cold": times[False], "warm": times[True], "warm_against_cold": round(warm_s / cold, 3)}
+        found |= {"loaded_to_first_step_s": round(loaded, 2)}
+        arguments.out.write_text(json.dumps(facts("bench.start") | found, indent=2) + "\n")
     return 0
 
 
