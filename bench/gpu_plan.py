@@ -55,7 +55,7 @@ class Bench:
         self.done: dict[str, str] = {}
         self.files: dict[str, Path] = {}
         steps = stage.steps
-        for name, count, tokens in (("natural", 8 * steps, None), ("long", 64 * (1 if tiny else 12), 1024)):
+        for name, count, tokens in (("natural", 8 * steps, None), ("long", 64 * (4 if tiny else 12), 1024)):
             self.files[name] = stage.root / f"{name}.jsonl"
             rows = [row[:60] if tiny else row for row in random_gemma.texts(count, tokens)]
             self.files[name].write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))

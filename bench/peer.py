@@ -24,11 +24,13 @@ def main() -> int:
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    on_gpu = torch.cuda.is_available()
     ends: list[float] = []
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            torch.cuda.synchronize()
+            if on_gpu:
+                torch.cuda.synchronize()
             ends.append(time.perf_counter())
 
     trainer = SFTTrainer(
@@ -60,7 +62,7 @@ def main() -> int:
         "step_s": round(step_s, 4),
         "tokens_a_step": round(tokens, 1),
         "tokens_per_s": round(tokens / step_s, 1),
-        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
         "first_step_s": round(ends[0] - began, 1),
         "padding_free": bool(trainer.args.padding_free),
         "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row][:3],
