@@ -8,6 +8,7 @@ losses are compared, so that it is seen that the same was computed. For bench/gp
 
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -36,11 +37,12 @@ def ends(run: Run) -> tuple[list[float], list[float]]:
     shape = shapes.of(home, spec.model, base.folder)
     assert shape
     recorded = costs.RECORDED_BYTES / costs.packed_token_bytes(shape)
+    room = (result["measured"] or {}).get("room_tokens") or math.inf  # what the job's probe came to
     set_seed(spec.train.seed)
     model = engine.load(spec, base)
     train: Any = Dataset.from_file(str(run.root / "data" / "train.arrow")).select_columns(["input_ids", "labels"])
     attempt: Any = SimpleNamespace(run=run, note=print)
-    made = engine.trainer(spec, attempt, model, train, None, result["room_tokens"] or float("inf"), recorded)
+    made = engine.trainer(spec, attempt, model, train, None, room, recorded)
     step, parameters = made.step, [each for each in model.parameters() if each.requires_grad]
     total = result["steps"]
     optimizer = torch.optim.AdamW(

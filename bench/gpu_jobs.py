@@ -108,7 +108,7 @@ def least_loss() -> float:
 
 def learned(bench: Bench) -> None:
     """The product's own plan against plain settings: each way has a lane, each seed a job, all the same rows."""
-    steps = 20 if bench.tiny else 60
+    steps = 20 if bench.tiny else 120
     train, held_out = (bench.rows(name, predictable(count, 200, seed)) for name, count, seed in
                        (("learn", 8 * steps, 1), ("held-out", 100, 2)))  # fmt: skip
     model = built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
@@ -125,7 +125,7 @@ def learned(bench: Bench) -> None:
                 def one(seed: int = seed) -> Found:
                     job_id, dropped_at = bench.job(
                         lane, "learner", train, steps, precision="16bit",
-                        train={**ways[name], "seed": seed, "learning_rate": 2e-3},
+                        train={**ways[name], "seed": seed, "learning_rate": 1e-3},
                         eval={"dataset": str(held_out), "every_steps": steps, "sample_prompts": []},
                         limits={"early_stopping": None},
                     )  # fmt: skip

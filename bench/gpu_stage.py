@@ -259,8 +259,8 @@ class Lane:
             "plan": {
                 "precision": resolved["precision"],
                 **{name: resolved["train"][name] for name in names},
-                "room_tokens": result.get("room_tokens"),
             },
+            **({"measured": result["measured"]} if result.get("measured") else {}),
             "losses": [round(row["loss"], 4) for row in (*told[:3], told[-1])],
             **({"notes": notes} if notes else {}),
         }
