@@ -6,6 +6,7 @@ No daemon, callbacks, metrics, checkpoints or signs of life; each loss is read, 
 losses are compared, so that it is seen that the same was computed. For bench/gpu_plan.py.
 """
 
+import gc
 import itertools
 import json
 import math
@@ -67,9 +68,17 @@ def ends(run: Run) -> tuple[list[float], list[float]]:
     return times, losses
 
 
+def cleared() -> None:
+    """Gives back what the run before held of the card."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def compared(run: Run) -> dict[str, Any]:
     """Step k of the job beside step k of the bare loop, in the second half: by then each length has been recorded."""
     told = [row for row in metrics.read(run.metrics) if "loss" in row]
+    cleared()
     times, losses = ends(run)
     half = len(told) // 2
     job, bare = ([b - a for a, b in itertools.pairwise(times)][half:] for times in ([row["t"] for row in told], times))

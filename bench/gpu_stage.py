@@ -1,4 +1,4 @@
-"""Data homes with a daemon of their own that share one GPU, seen from outside: what bench/gpu_faults.py breaks."""
+"""Data homes with a daemon of their own, which share one GPU, as bench/gpu_*.py start them and look at them."""
 
 import contextlib
 import hashlib
