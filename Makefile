@@ -19,7 +19,7 @@ up: setup ## runner and web app together; Ctrl-C stops both
 	@exec $(PY) deploy/up.py --home $(FINETUNER_HOME)
 
 dev:
-	@deploy/setup.sh dev onnx gptq benchmarks
+	@deploy/setup.sh dev onnx gptq benchmarks kernels
 
 onnx: ## what exports as ONNX need beside that (50 MB to fetch, 160 MB on the disk)
 	@deploy/setup.sh onnx

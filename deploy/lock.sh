@@ -31,6 +31,8 @@ HEAD = {
     "benchmarks": "# What benchmarks in reports need beside either set (`make benchmarks`). Made by deploy/lock.sh.\n",
     "dev": "# What tests and linters need beside either set. Made by deploy/lock.sh.\n",
     "gptq": "# What 4-bit exports need beside either set, in .venv-gptq. Made by deploy/lock.sh.\n",
+    "kernels": "# What tests of the GPU's kernels need where no GPU is, in .venv-kernels: the GPU set's Triton. "
+    "Made by deploy/lock.sh.\n",
 }
 CUDA_ONLY = r"(torch==|torchvision|torchaudio|nvidia-(?!ml-py)|cuda-|triton)"
 
@@ -48,6 +50,7 @@ sets = {
     "benchmarks": [b for b in blocks(work / "benchmarks.lock") if b.split("==")[0] not in names],
     "dev": [b for b in blocks(work / "dev.lock") if b.split("==")[0] not in names],
     "gptq": [b for b in blocks(work / "gptq.lock") if b.split("==")[0] not in names],
+    "kernels": [b for b in gpu if b.startswith("triton==")],
 }
 for name, packages in sets.items():
     Path(f"requirements-{name}.lock").write_text(HEAD[name] + "".join(packages))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv with exactly what the lock files pin; where that is done already it ends at once.
-# Run as: make setup        (or: deploy/setup.sh [dev] [onnx] [gptq] [benchmarks], PYTHON naming a Python 3.11 or 3.12)
-# gptq makes .venv-gptq, which has all that .venv has and what 4-bit exports need beside.
+# Run as: make setup        (or: deploy/setup.sh [dev] [onnx] [gptq] [benchmarks] [kernels], PYTHON naming a Python 3.11 or 3.12)
+# gptq makes .venv-gptq, which has all that .venv has and what 4-bit exports need beside. kernels makes .venv-kernels, a
+# folder with Triton alone: Unsloth and others behave otherwise where they find it, and a CPU set does without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -10,9 +11,9 @@ say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 for each in "$@"; do
   case $each in
-  dev | onnx | gptq | benchmarks) ;;
+  dev | onnx | gptq | benchmarks | kernels) ;;
   *)
-    echo "setup: there is no part '$each'; there are dev, onnx, gptq and benchmarks." >&2
+    echo "setup: there is no part '$each'; there are dev, onnx, gptq, benchmarks and kernels." >&2
     exit 2
     ;;
   esac
@@ -68,7 +69,16 @@ overlay() {
     fingerprint >.venv-gptq/.installed
   fi
 }
+kernels() {
+  if [ "$(cat .venv-kernels/.installed 2>/dev/null)" != "$(sha256sum <requirements-kernels.lock)" ]; then
+    say "making .venv-kernels (requirements-kernels.lock)"
+    rm -rf .venv-kernels
+    pip install -qq --no-deps --require-hashes --target .venv-kernels -r requirements-kernels.lock
+    sha256sum <requirements-kernels.lock >.venv-kernels/.installed
+  fi
+}
 if [[ " $* " == *" dev "* ]]; then beside dev "what tests and linters need"; fi
 if [[ " $* " == *" onnx "* || -f .venv/.installed-onnx ]]; then beside onnx "what exports as ONNX need"; fi
 if [[ " $* " == *" benchmarks "* || -f .venv/.installed-benchmarks ]]; then beside benchmarks "what benchmarks need"; fi
 if [[ " $* " == *" gptq "* || -d .venv-gptq ]]; then overlay; fi
+if [[ " $* " == *" kernels "* ]]; then kernels; fi
