@@ -79,16 +79,24 @@ def configuration(name: str, layers: int | None = None) -> Any:
 
 
 def model(name: str, layers: int | None = None, **named: Any) -> Any:
-    """In 16 bit. Needs CUDA: a CPU draws random numbers for minutes."""
+    """In 16 bit. Needs CUDA: a CPU draws random numbers for minutes.
+
+    Gemma 4 does not scale its scores, whose size is a matter of trained norms. With weights of 1 each token would see one
+    other alone, and transformers' own gradients in 16 bit would have nothing in common with those in 32 bit.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("cuda"):
-            return AutoModelForCausalLM.from_config(configuration(name, layers), **named)
+            made = AutoModelForCausalLM.from_config(configuration(name, layers), **named)
     finally:
         torch.set_default_dtype(torch.float32)
+    for each_name, each in made.named_parameters():
+        if name.startswith("gemma-4") and each_name.endswith("q_norm.weight"):
+            each.data.fill_(each.numel() ** -0.5)
+    return made
 
 
 def build(name: str, folder: Path, layers: int | None = None) -> Path:

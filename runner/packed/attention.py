@@ -47,7 +47,7 @@ def attend(
     """
     window = (sliding_window - 1) if sliding_window else -1
     if query.is_cuda:
-        rows = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+        rows = (each[0].transpose(0, 1).to(torch.bfloat16).contiguous() for each in (query, key, value))
         if softcap is not None or query.shape[3] > WIDEST:
             from runner.packed.flash import Flash
 

@@ -53,7 +53,7 @@ SMALL = {
 LARGE = {
     512: Plan(Blocks(64, 32, 8, 1), Blocks(32, 32, 8, 1), Blocks(32, 32, 8, 1)),
     256: Plan(Blocks(64, 32, 4, 2), Blocks(64, 32, 8, 2), Blocks(32, 64, 8, 2)),
-    128: Plan(Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2), Blocks(64, 64, 8, 2)),
+    128: Plan(Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2), Blocks(32, 64, 4, 2)),
 }
 
 
@@ -105,20 +105,34 @@ class Flash(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, sums, firsts, ends = ctx.saved_tensors
         gradient, tokens = gradients[0].contiguous(), len(query)
-        d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        deltas = torch.empty_like(sums)
+        d_query, deltas = torch.empty_like(query), torch.empty_like(sums)
         of_queries, of_keys = ctx.plan.of_queries, ctx.plan.of_keys
+        programs = triton.cdiv(tokens, of_keys.keys) * key.shape[1]
+        shares = _shares(programs, ctx.shape["GROUP"], query.device)
+        parts = key.new_empty(2, shares, *key.shape, dtype=torch.float32 if shares > 1 else key.dtype)
         _of_queries[(triton.cdiv(tokens, of_queries.queries), query.shape[1])](
             gradient, query, key, value, out, sums, deltas, d_query, firsts, *ctx.numbers, **ctx.shape, **of_queries()
         )
-        _of_keys[(triton.cdiv(tokens, of_keys.keys), key.shape[1])](
-            gradient, query, key, value, sums, deltas, d_key, d_value, ends, *ctx.numbers, **ctx.shape, **of_keys()
-        )
+        _of_keys[(triton.cdiv(tokens, of_keys.keys), key.shape[1] * shares)](
+            gradient, query, key, value, sums, deltas, *parts, ends, *ctx.numbers,
+            SHARES=shares, **ctx.shape, **of_keys(),
+        )  # fmt: skip
+        d_key, d_value = parts[:, 0] if shares == 1 else parts.sum(1).to(key.dtype)
         return d_query, d_key, d_value, None, None, None, None
 
 
 def _shared_bytes(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 0
+
+
+def _shares(programs: int, group: int, device: torch.device) -> int:
+    """Among how many the heads of queries that share a key are divided, so that a card has enough to do at once: Gemma's
+    smaller models have one key head or two."""
+    busy = 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
+    shares = 1
+    while group % (2 * shares) == 0 and programs * shares < busy:
+        shares *= 2
+    return shares
 
 
 @triton.jit
@@ -226,9 +240,11 @@ def _of_queries(  # type: ignore[no-untyped-def]
 def _of_keys(  # type: ignore[no-untyped-def]
     gradients, queries, keys, values, sums, deltas, d_keys, d_values, ends, tokens, window, scaling,
     HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, CAP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    SHARES: tl.constexpr,
 ):  # fmt: skip
-    """One program for the gradients of N keys and values of one key head, over the heads of queries that share it."""
-    start, head = tl.program_id(0) * N, tl.program_id(1)
+    """One program for the gradients of N keys and values of one key head, over a share of the heads of queries that it
+    serves."""
+    start, head, share = tl.program_id(0) * N, tl.program_id(1) // SHARES, tl.program_id(1) % SHARES
     columns = start + tl.arange(0, N)
     here = (start.to(tl.int64) * (HEADS // GROUP) + head) * D
     here += tl.arange(0, N)[:, None] * (HEADS // GROUP * D) + tl.arange(0, D)[None, :]
@@ -239,7 +255,8 @@ def _of_keys(  # type: ignore[no-untyped-def]
     end = tl.minimum(tl.load(ends + last), last + window)
     below = tl.arange(0, M)[:, None] * (HEADS * D) + tl.arange(0, D)[None, :]
     d_key, d_value = tl.zeros([N, D], tl.float32), tl.zeros([N, D], tl.float32)
-    for of in range(head * GROUP, head * GROUP + GROUP):
+    served = head * GROUP + share * (GROUP // SHARES)
+    for of in range(served, served + GROUP // SHARES):
         for begin in range(start, end, M):
             rows = begin + tl.arange(0, M)
             there = (tl.cast(begin, tl.int64) * HEADS + of) * D + below
@@ -257,5 +274,6 @@ def _of_keys(  # type: ignore[no-untyped-def]
             if CAP > 0:
                 d_scores *= _slopes(scores, CAP)
             d_key = tl.dot(d_scores.to(query.dtype), query, d_key)
-    tl.store(d_keys + here, (d_key * scaling).to(key.dtype), mask=columns[:, None] < tokens)
-    tl.store(d_values + here, d_value.to(value.dtype), mask=columns[:, None] < tokens)
+    here += tl.cast(share, tl.int64) * tokens * (HEADS // GROUP * D)
+    tl.store(d_keys + here, (d_key * scaling).to(d_keys.dtype.element_ty), mask=columns[:, None] < tokens)
+    tl.store(d_values + here, d_value.to(d_values.dtype.element_ty), mask=columns[:, None] < tokens)
