@@ -81,8 +81,8 @@ def configuration(name: str, layers: int | None = None) -> Any:
 def model(name: str, layers: int | None = None, **named: Any) -> Any:
     """In 16 bit. Needs CUDA: a CPU draws random numbers for minutes.
 
-    Gemma 4 does not scale its scores, whose size is a matter of trained norms. With weights of 1 each token would see one
-    other alone, and transformers' own gradients in 16 bit would have nothing in common with those in 32 bit.
+    Gemma 4 does not scale its scores, whose size is a matter of trained norms. With weights of 1 each token would see
+    one other alone, and transformers' own gradients in 16 bit would have nothing in common with those in 32 bit.
     """
     import torch
     from transformers import AutoModelForCausalLM

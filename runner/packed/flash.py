@@ -126,8 +126,8 @@ def _shared_bytes(device: torch.device) -> int:
 
 
 def _shares(programs: int, group: int, device: torch.device) -> int:
-    """Among how many the heads of queries that share a key are divided, so that a card has enough to do at once: Gemma's
-    smaller models have one key head or two."""
+    """Among how many the heads of queries that share a key are divided, so that a card has enough to do at once: small
+    Gemmas have one key head or two."""
     busy = 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
     shares = 1
     while group % (2 * shares) == 0 and programs * shares < busy:
