@@ -50,8 +50,8 @@ BRANCHES = 0.15
 class Bench:
     """The stage, and how much of the card and of the time the jobs may take together."""
 
-    def __init__(self, stage: Stage, until_s: float, tiny: bool) -> None:
-        self.stage, self.tiny = stage, tiny
+    def __init__(self, stage: Stage, until_s: float, tiny: bool, names: list[str]) -> None:
+        self.stage, self.tiny, self.names = stage, tiny, names
         self.ends_at = time.monotonic() + until_s
         self.free = threading.Condition()
         self.taken = 0.0
@@ -165,7 +165,7 @@ def models(bench: Bench) -> None:
     known = list(shapes.catalogue()["shape"])
     first = [name for name in (*FOUR, *NEXT) if name in known]
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in [*first, *(each for each in known if each not in first)][: 2 if bench.tiny else None]:
+    for name in bench.names or [*first, *(each for each in known if each not in first)][: 2 if bench.tiny else None]:
         waiting.put(name)
     lengths = (40, 100) if bench.tiny else (256, 1024)
     rows = {length: bench.rows(f"rows-{length}", random_gemma.texts(160, length)) for length in lengths}
@@ -279,12 +279,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--root", type=Path, help="kept, with the models in it, for a later call")
     parser.add_argument("--until-s", type=float, default=540, help="nothing is begun that would last longer")
+    parser.add_argument("--models", nargs="+", default=[], help="these alone, by their names in the catalogue")
     parser.add_argument("--tiny", action="store_true", help="tries the parts with a tiny model")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="jobs-"))
     root.mkdir(parents=True, exist_ok=True)
     model = built(root, "gemma-3-270m", tiny=arguments.tiny)  # several parts train it
-    bench = Bench(Stage(root, model, arguments.out, 20, 0, 0), arguments.until_s, arguments.tiny)
+    bench = Bench(Stage(root, model, arguments.out, 20, 0, 0), arguments.until_s, arguments.tiny, arguments.models)
     bench.stage.found |= facts("bench.gpu_jobs")
     try:
         with ThreadPoolExecutor(1 if arguments.tiny else len(arguments.only)) as pool:

@@ -123,7 +123,7 @@ class Lane:
         stage.lanes.append(self)
 
     def settings(self, foreign_gb: float, **settings: Any) -> None:
-        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb, "warm": False, **settings})
+        durable.write_json(self.home.settings, {"gpu_foreign_gb": foreign_gb, "warm": False, "report_s": 0, **settings})
 
     def start(self, **variables: str) -> float:
         """Starts the daemon; gives the seconds until it had written its first sign of life."""
@@ -191,7 +191,8 @@ class Lane:
 
     def trains(self, job_id: str, attempt: int = 1) -> None:
         """Waits until the libraries and the model are loaded: the first steps come next, and with them compiling."""
-        self.wait(lambda: "training" in self.phases(job_id, attempt), 300, "the training")
+        first = {"training", "measuring what a step takes"}
+        self.wait(lambda: first & self.phases(job_id, attempt).keys(), 300, "the training")
 
     def ended(self, job_id: str, state: str = "done", timeout_s: float = 500) -> jobs.Job:
         self.wait(lambda: jobs.get_job(self.home, job_id).ended, timeout_s, f"the end of the job ({state})")

@@ -6,6 +6,7 @@ Run as: python -m bench.random_gemma NAME FOLDER [LAYERS]        (NAME as in spo
 import math
 import random
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,18 @@ def build(name: str, folder: Path, layers: int | None = None) -> Path:
     from tests import tiny
 
     tiny.tokenizer(folder)
+    if name.startswith("gemma-4"):
+        _other_turns(folder)
     model(name, layers).save_pretrained(str(folder))
     return folder
+
+
+def _other_turns(folder: Path) -> None:
+    """Gemma 4's words for a turn's start and end, and a template with them: its models bring their own."""
+    tokenizer = folder / "tokenizer.json"
+    template = resources.files("spool.data").joinpath("templates", "gemma3.jinja").read_text(encoding="utf-8")
+    for path, text in ((tokenizer, tokenizer.read_text()), (folder / "chat_template.jinja", template)):
+        path.write_text(text.replace("<start_of_turn>", "<|turn>").replace("<end_of_turn>", "<turn|>"))
 
 
 def texts(count: int, tokens: int | None, seed: int = 0) -> list[str]:

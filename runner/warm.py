@@ -18,12 +18,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from runner import child  # before the libraries: it keeps the environment as it was given
 from spool.health.gpu import Gpu
 from spool.protocol.process import step_back
 
 MOST_BYTES = 65_536
+TRITON = (7, 0)
+"""The least compute capability that it compiles for."""
 
 
 class Line(threading.Thread):
@@ -73,23 +76,35 @@ def load(on_gpu: bool) -> None:
         from transformers.models.gemma3 import modeling_gemma3  # noqa: F401
         from transformers.models.gemma3n import modeling_gemma3n  # noqa: F401
         from transformers.models.gemma4 import modeling_gemma4  # noqa: F401
+
+        if on_gpu:
+            from runner import probe, samples  # noqa: F401
+            from runner.packed import engine  # noqa: F401
     if torch.cuda.is_initialized():
         raise RuntimeError("a library has opened a CUDA context when it was imported: no child can wait with it")
 
 
 @contextlib.contextmanager
 def _card_untouched() -> Iterator[None]:
-    """bitsandbytes, which PEFT imports, asks CUDA for the card's capability when it is imported, and CUDA opens a
-    context for that. NVML knows the answer without one."""
+    """Libraries ask CUDA for the card's capability when they are imported, and CUDA opens a context for that: PEFT
+    imports bitsandbytes and, by way of transformers, torchao. NVML knows the answer without one."""
     import torch
+    from torch.utils import _triton
 
-    known = Gpu().ask()["capability"]
-    by_cuda = torch.cuda.get_device_capability
-    torch.cuda.get_device_capability = lambda *_: known
+    capability = tuple(Gpu().ask()["capability"])
+    has_triton = _triton.has_triton_package() and capability >= TRITON
+    stand_ins: list[tuple[Any, str, Any]] = [
+        (torch.cuda, "get_device_capability", lambda *_: capability),
+        (_triton, "has_triton", lambda: has_triton),
+    ]
+    kept = [getattr(module, name) for module, name, _ in stand_ins]
+    for module, name, stand_in in stand_ins:
+        setattr(module, name, stand_in)
     try:
         yield
     finally:
-        torch.cuda.get_device_capability = by_cuda
+        for (module, name, _), before in zip(stand_ins, kept, strict=True):
+            setattr(module, name, before)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -132,7 +132,7 @@ class Step:
                 starts=packed.starts,
                 longest=longest,
             )
-            hidden = out.last_hidden_state[0].index_select(0, packed.places)
+            hidden = out.last_hidden_state[0].index_select(0, packed.places).to(self.output.weight.dtype)
             return linear_cross_entropy(hidden, self.output.weight, packed.targets, scale, self.softcap)
 
     def _derived(self, packed: Packed, scale: torch.Tensor, longest: int) -> tuple[torch.Tensor, Any]:
