@@ -171,6 +171,8 @@ class Lane:
     def drop(self, **more: Any) -> str:
         steps = self.stage.steps
         train = {"max_steps": steps, "save_steps": steps // 4, "effective_batch": 8, **more.pop("train", {})}
+        if self.stage.card:
+            train = {"optimizer": "adamw_8bit", **train}  # its states are the harder ones to bring back
         spec = {"schema": 1, "model": "base", "dataset": "examples/support_tickets.jsonl", "precision": "4bit"}
         more["data"] = {"eval_fraction": 0, **more.pop("data", {})}
         return dropbox.submit(self.home, {**spec, "train": train, **more})

@@ -21,9 +21,10 @@ import torch
 
 from runner.bases import Base
 from runner.job import Attempt
-from runner.packed.batch import Rows, rounded
+from runner.packed.batch import Rows
 from runner.packed.step import Step
 from runner.randomness import random_state, restore
+from spool.forecast.costs import rounded
 from spool.forecast.steps import total
 from spool.protocol import durable
 from spool.protocol.spec import JobSpec

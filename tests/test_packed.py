@@ -19,12 +19,13 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from runner import probe
 from runner.answer import Row, answer
 from runner.packed import ATTENTION, attention, engine
-from runner.packed.batch import Rows, Size, pack, rounded, spans
+from runner.packed.batch import Rows, Size, pack, spans
 from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.packed.step import Step, memory_ran_out
 from runner.samples import undisturbed
 from spool.data.judging.chat import NOT_TRAINED, Encoder
+from spool.forecast.costs import rounded
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home
 from spool.protocol.spec import Sampling

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from spool.data.judging.chat import NOT_TRAINED
-
-LEAST = 64
+from spool.forecast.costs import SHORTEST, rounded
 
 
 class Rows:
@@ -53,13 +52,6 @@ def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": Rows(rows), "lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
 
 
-def rounded(count: int) -> int:
-    """The next of a few lengths, four in each octave: a CUDA graph has one length, and each takes a while to record.
-    A row that is filled up so is a tenth longer on average."""
-    step = max(LEAST, 1 << max(0, count.bit_length() - 3))
-    return -(-count // step) * step
-
-
 @dataclass(frozen=True)
 class Size:
     """What a CUDA graph is recorded for."""
@@ -76,7 +68,7 @@ class Size:
         """Args: the most rows that any batch has, and the tokens of the longest row of all."""
         tokens = rounded(rows.tokens)
         quarters = max(1, -(-4 * rows.trained_tokens // tokens))
-        return cls(tokens, tokens * quarters // 4, most_rows + 1, max(longest, tokens // 4, LEAST))
+        return cls(tokens, tokens * quarters // 4, most_rows + 1, max(longest, tokens // 4, SHORTEST))
 
 
 @dataclass

@@ -28,11 +28,9 @@ KEPT_INNER, KEPT_HIDDEN = 2.2, 8.0
 """Activations of a token and layer that wait for the backward pass, in inner and hidden widths of 2 bytes."""
 WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 """What a token holds beside them while its layer is at work, in the same widths."""
-PACKED_INNER = 3.0
-"""The same where rows are packed, in place of KEPT_INNER: 2.36 MB a token of Gemma 2B, from 3,072 to 8,192 tokens."""
-RECOMPUTED_LAYERS = 2
-"""Packed rows with checkpointing keep each layer's input, and while one is computed again what it keeps and as much of
-gradients: 0.34 MB a token of Gemma 2B by this formula, which no card has been asked yet."""
+RECOMPUTED_LAYERS = 1.5
+"""Packed rows with checkpointing keep each layer's input, and while one is computed again what it keeps and some of its
+gradients: 0.30 MB a token of Gemma 2B, 0.51 of 7B (bench/results/2026-11-23-h100-memory.json)."""
 RECORDED_BYTES = 15_000_000_000
 """Of the longest CUDA graph: 6,350 tokens of Gemma 2B, which keep an H100 busy for longer than Python needs."""
 PACKED_TWICE = 2
@@ -42,6 +40,12 @@ PACKED_LOGITS_BYTES = 1 << 28
 LOGITS_MOST_BYTES = 280_000_000
 """Unsloth computes the loss in chunks: the logits of a batch are never all there."""
 
+STREAMS = 37
+"""Gemma 3n has four streams of its hidden width in 32 bit, which each layer predicts, corrects and keeps."""
+SHORTEST = 64
+"""Tokens of the shortest CUDA graph."""
+PACKED_LONG_ROWS = 0.7
+"""LONG_ROWS where rows are packed, times the logarithm of the number of batches: 100 and 1,200 were seen."""
 LONG_ROWS = 2.1
 """How far the largest batch goes beyond the mean, in mean rows and square roots of the batch: of log-normal lengths."""
 
@@ -119,9 +123,10 @@ class Plan:
     @property
     def peak_tokens(self) -> float:
         """Of the largest batch: rows lie one behind the other without padding, and long ones seldom come together."""
-        beyond = min(self.longest_tokens - self.mean_tokens, LONG_ROWS * self.mean_tokens)
+        long_rows = PACKED_LONG_ROWS * math.log(max(2, self.steps * self.accumulation)) if self.packing else LONG_ROWS
+        beyond = min(self.longest_tokens - self.mean_tokens, long_rows * self.mean_tokens)
         batch = self.batch * self.mean_tokens + math.sqrt(self.batch) * max(0.0, beyond)
-        return min(batch, max(self.room_tokens, self.longest_tokens)) if self.packing else batch
+        return min(rounded(math.ceil(batch)), max(self.room_tokens, self.longest_tokens)) if self.packing else batch
 
     def with_batch(self, batch: int) -> "Plan":
         """The same effective batch in parts."""
@@ -153,10 +158,31 @@ def activation_bytes(shape: Shape, plan: Plan) -> float:
 
 
 def packed_token_bytes(shape: Shape, checkpointing: bool = False) -> float:
-    """What a token of packed rows keeps for the backward pass."""
-    a_layer = 2 * (PACKED_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
+    """What a token of packed rows keeps for the backward pass, by what each layer's parts keep: within 1 % of the
+    270M's, 1B's and 2B's on an H100."""
+    a_layer = 2 * _packed_layer(shape)
     inputs = 2 * shape.layers * shape.hidden
     return inputs + RECOMPUTED_LAYERS * a_layer if checkpointing else shape.layers * a_layer
+
+
+def _packed_layer(shape: Shape) -> float:
+    """In numbers of 16 bit. Matrices keep their inputs (three of the inner width, two of the hidden one, one from the
+    heads), attention its own, and a norm its input in 32 bit."""
+    older = shape.kind in ("gemma", "gemma2")
+    hidden = 2 + 2 * (2 if shape.kind == "gemma" else 4)
+    if shape.kind.startswith("gemma3n"):
+        hidden += STREAMS
+    heads = 2 * shape.heads + 2 * shape.kv_heads
+    if not older:  # norms of queries and keys, and of values too
+        heads += 2 * (shape.heads + shape.kv_heads * (2 if shape.kind.startswith(("gemma3n", "gemma4")) else 1))
+    return 3 * shape.inner + hidden * shape.hidden + heads * shape.head_dim
+
+
+def rounded(tokens: int) -> int:
+    """The next of a few lengths, four in each octave: a CUDA graph has one length, and each takes a while to record.
+    A row that is filled up so is a tenth longer on average."""
+    step = max(SHORTEST, 1 << max(0, tokens.bit_length() - 3))
+    return -(-tokens // step) * step
 
 
 def room_tokens(
