@@ -11,7 +11,7 @@ compile() {
   uv pip compile --quiet --python-version 3.11 --override "$work/overrides.txt" --generate-hashes \
     --no-annotate --no-header "$@"
 }
-compile --universal pyproject.toml --group model -o "$work/gpu.lock"
+compile --universal pyproject.toml --group model --group gpu -o "$work/gpu.lock"
 compile --universal --group dev --constraint "$work/gpu.lock" -o "$work/dev.lock"
 # not universal: uv would ask for wheels of Pythons that the application does not run on, and there are none
 compile --python-platform x86_64-manylinux_2_28 pyproject.toml --extra onnx --constraint "$work/gpu.lock" -o "$work/onnx.lock"
@@ -34,7 +34,7 @@ HEAD = {
     "kernels": "# What tests of the GPU's kernels need where no GPU is, in .venv-kernels: the GPU set's Triton. "
     "Made by deploy/lock.sh.\n",
 }
-CUDA_ONLY = r"(torch==|torchvision|torchaudio|nvidia-(?!ml-py)|cuda-|triton)"
+CUDA_ONLY = r"(torch==|torchvision|torchaudio|nvidia-(?!ml-py)|cuda-|triton|timm)"
 
 def blocks(path):
     text = path.read_text().replace(" ; platform_machine == 'x86_64' and sys_platform == 'linux' \\", " \\")
