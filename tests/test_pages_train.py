@@ -155,7 +155,7 @@ def test_a_published_model_is_chosen_with_what_it_needs_beside_it(here: World) -
     assert spec(app)["model"] == "gemma-3-4b-it"
     assert "Gemma 3, follows instructions, up to 131,072 tokens a row, [Gemma Terms of Use](https" in plain(app)
     assert "Fetched from unsloth/gemma-3-4b-it when the job starts (8.6 GB)." in plain(app)
-    assert "only text is trained. Not tested with this app yet." in plain(app)
+    assert "only text is trained. Tested for memory and speed, with random weights." in plain(app)
     assert not app.button(key="start").disabled
     assert "there is no model" not in plain(app)
 
