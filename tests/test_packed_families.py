@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
-import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from test_packed import LENGTHS, ROWS, TRAINED, gradients
+from test_packed import LENGTHS, ROWS, TRAINED, gradients, learned_alone
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from trainer_process import TrainerProcess
@@ -22,7 +21,6 @@ from runner.packed.batch import Rows, pack
 from runner.packed.engine import nf4, targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
-from spool.data.judging.chat import NOT_TRAINED
 from spool.forecast import shapes
 from spool.protocol.home import Home
 from spool.protocol.training import LINEAR_LAYERS
@@ -42,14 +40,7 @@ def adapted(kind: str, attend: str) -> Any:
 def alone(request: pytest.FixtureRequest) -> tuple[str, list[float], dict[str, Tensor]]:
     """(family, summed loss of each row, gradients of the mean over all tokens): each row by itself, by transformers.
     Its SDPA knows no soft caps, and its eager attention is less exact."""
-    model, losses = adapted(request.param, "eager" if request.param == "gemma2" else "sdpa"), []
-    for each in ROWS:
-        ids, labels = torch.tensor([each["input_ids"]]), torch.tensor(each["labels"])
-        logits = model(input_ids=ids).logits[0]
-        loss = F.cross_entropy(logits[:-1], labels[1:], ignore_index=NOT_TRAINED, reduction="sum")
-        (loss / TRAINED).backward()
-        losses.append(loss.item())
-    return request.param, losses, gradients(model)
+    return request.param, *learned_alone(adapted(request.param, "eager" if request.param == "gemma2" else "sdpa"))
 
 
 def test_a_batch_of_any_gemma_learns_what_its_rows_learn_alone(

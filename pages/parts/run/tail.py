@@ -112,8 +112,8 @@ def event(row: dict[str, Any]) -> str:
     kind = str(row.get("event") or "event")
     if kind == "phase":
         return escape.one_line(words.sentence(str(row.get("phase") or "")))
-    if kind in ("note", "measured"):
-        return escape.one_line(words.sentence(str(row.get("words") or "")))
+    if "words" in row:
+        return escape.one_line(words.sentence(str(row["words"] or "")))
     carried = {key: value for key, value in row.items() if key not in ("v", "t", "attempt", "seq", "event", "phase")}
     said = ", ".join(f"{key} {value}" for key, value in carried.items())
     name = t(f"monitor.event.{kind}") if has(f"monitor.event.{kind}") else words.sentence(kind.replace("_", " "))
