@@ -170,6 +170,16 @@ def logs_are_heard() -> None:
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture(autouse=True)
+def a_termination_is_left_as_it_was() -> Iterator[None]:
+    """The processes that a later test forks inherit what this one listens to with SIGTERM. A multiprocessing pool ends
+    them by it, and where it meets a handler in Python just before they wait for work, they wait for ever."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    after = signal.signal(signal.SIGTERM, before)
+    assert after == before, f"this test leaves {after} as the handler of SIGTERM"
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()

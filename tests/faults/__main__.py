@@ -98,7 +98,6 @@ def main(argv: list[str] | None = None) -> int:
     except OSError:
         print("strace is not there: install it (apt-get install strace), then run this again.", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     report, began = Report(arguments.workers), time.monotonic()
     try:
         suite(report, arguments.short, arguments.seed, arguments.only)
@@ -112,4 +111,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     sys.exit(main())
