@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from runner import probe
 from runner.answer import Row, answer
 from runner.packed import ATTENTION, attention, engine
-from runner.packed.batch import Rows, Size, pack, spans
+from runner.packed.batch import Packed, Rows, Size, pack, spans
 from runner.packed.lean import make_lean
 from runner.packed.loss import linear_cross_entropy
 from runner.packed.step import Step, memory_ran_out
@@ -263,31 +263,37 @@ def test_the_loss_is_that_of_all_logits(
     torch.testing.assert_close(gradient, expected)
 
 
-def test_where_memory_runs_out_the_same_is_learned_in_smaller_parts(
+def test_where_memory_runs_out_the_same_is_computed_in_smaller_parts(
     folder: Path, alone: tuple[list[float], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether it is learned or evaluated."""
     model, notes = adapted(folder, ATTENTION), []
-    step = Step(model, len(ROWS), max(LENGTHS), 10_000, 0, notes.append)
-    computed, tried = step._computed, []
+    step = Step(model, 2 * len(ROWS), max(LENGTHS), 300, 0, notes.append)
+    plain, tried = step._loss, []
 
-    def small_card(rows: Rows, trained_tokens: int) -> Tensor:
-        tried.append(rows.tokens)
-        if rows.tokens > 160:
+    def small_card(packed: Packed, *more: Any) -> Tensor:
+        tried.append(packed.input_ids.shape[1])
+        if tried[-1] > 160:
             raise torch.OutOfMemoryError
-        return computed(rows, trained_tokens)
+        return plain(packed, *more)
 
-    monkeypatch.setattr(step, "_computed", small_card)
-    loss = step.learn(Rows(ROWS), TRAINED)
-    assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
-    for name, found in gradients(model).items():
-        torch.testing.assert_close(found, alone[1][name], rtol=2e-4, atol=1e-6)
-    assert tried[0] == sum(LENGTHS)
-    assert notes[0].startswith("the memory ran out with 290 tokens at once: from now on there are at most 145.")
-    step.learn(Rows(ROWS), TRAINED)
-    assert len(notes) == 1, "it stays so"
-    monkeypatch.setattr(step, "_computed", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
-    with pytest.raises(torch.OutOfMemoryError):
-        step.learn(Rows(ROWS), TRAINED)
+    monkeypatch.setattr(step, "_loss", small_card)
+    for _ in range(2):
+        loss = step.learn(Rows(ROWS + ROWS), 2 * TRAINED)
+        assert loss.item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
+        for name, found in gradients(model).items():
+            torch.testing.assert_close(found, alone[1][name], rtol=2e-4, atol=1e-6)
+        step.forget()
+    words = "the memory ran out with 295 tokens at once: from now on there are at most 147. What is learned stays the"
+    assert notes == [f"{words} same."], "once for all"
+    assert [each for each in tried if each > 160] == [295]
+    step.most_tokens = 300
+    assert step.loss(Rows(ROWS)).item() == pytest.approx(sum(alone[0]) / TRAINED, rel=1e-5)
+    assert len(notes) == 2
+    monkeypatch.setattr(step, "_loss", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    for compute in (step.loss, lambda rows: step.learn(rows, TRAINED)):
+        with pytest.raises(torch.OutOfMemoryError):
+            compute(Rows(ROWS))
 
 
 def ended_badly(inside: Exception, end: Exception) -> Exception:

@@ -41,6 +41,10 @@ class Rows:
             held += len(ids)
         yield self._some(first, len(self))
 
+    def behind(self, count: int) -> "Rows":
+        """All but so many of the first."""
+        return self._some(count, len(self))
+
     def _some(self, start: int, end: int) -> "Rows":
         some = Rows([])
         some.ids, some.labels = self.ids[start:end], self.labels[start:end]

@@ -80,10 +80,21 @@ class Step:
         Raises:
             torch.OutOfMemoryError: there is no room for one row.
         """
+        return self._in_parts(rows, lambda part: self._part(part, trained_tokens))
+
+    def loss(self, rows: Rows) -> torch.Tensor:
+        """The mean loss of the rows' trained tokens; nothing is learned from it. Raises what `learn` raises."""
+        scale = self._scale(rows.trained_tokens)
+        with torch.no_grad():
+            return self._in_parts(rows, lambda part: self._loss(pack(part).to(self.device), scale, self.longest))
+
+    def _in_parts(self, rows: Rows, compute: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
+        """The sum of what is computed of as many rows at once as there is room for."""
         total = torch.zeros((), device=self.device)
-        for part in rows.parts(self.most_tokens):
+        while len(rows):
+            part = next(rows.parts(self.most_tokens))
             try:
-                total += self._part(part, trained_tokens)
+                total += compute(part)
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise
@@ -92,7 +103,8 @@ class Step:
                 full = False
             if full:  # outside of the handler, which holds on to what was computed
                 self._make_room(part.tokens)
-                total += self.learn(part, trained_tokens)
+            else:
+                rows = rows.behind(len(part))
         return total
 
     def _part(self, rows: Rows, trained_tokens: int) -> torch.Tensor:
@@ -102,19 +114,12 @@ class Step:
 
     def _make_room(self, tokens: int) -> None:
         self.recorded.clear()
-        self.most_tokens = min(self.most_tokens, tokens) / 2
+        self.most_tokens = tokens / 2
         if self.on_gpu:
             self.pool = torch.cuda.graph_pool_handle()
             torch.cuda.empty_cache()
         words = f"the memory ran out with {tokens:,} tokens at once: from now on there are at most"
         self.note(f"{words} {int(self.most_tokens):,}. What is learned stays the same.")
-
-    def loss(self, rows: Rows) -> torch.Tensor:
-        """The mean loss of the rows' trained tokens; nothing is learned from it."""
-        with torch.no_grad():
-            scale = self._scale(rows.trained_tokens)
-            parts = (pack(part).to(self.device) for part in rows.parts(self.most_tokens))
-            return torch.stack([self._loss(part, scale, self.longest) for part in parts]).sum()
 
     def forget(self) -> None:
         """Puts the gradients back to 0: the next step begins."""
