@@ -1,5 +1,6 @@
 """What a training needs to survive, for any trainer of transformers: whole checkpoints, and a stop at any point."""
 
+import math
 import shutil
 from collections import deque
 from pathlib import Path
@@ -29,7 +30,7 @@ def arguments(spec: JobSpec, attempt: Attempt, evaluates: bool) -> dict[str, Any
         "max_steps": t.max_steps or -1,
         "learning_rate": t.learning_rate,
         "lr_scheduler_type": t.scheduler,
-        "warmup_steps": t.warmup_ratio,
+        "warmup_steps": min(t.warmup_ratio, math.nextafter(1, 0)),  # 1 would be one step
         "weight_decay": t.weight_decay,
         "optim": t.optimizer,
         "seed": t.seed,

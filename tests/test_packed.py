@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -28,7 +30,7 @@ from spool.data.judging.chat import NOT_TRAINED, Encoder
 from spool.forecast.costs import rounded
 from spool.protocol import durable, metrics
 from spool.protocol.home import Home
-from spool.protocol.spec import Sampling
+from spool.protocol.spec import JobSpec, Sampling
 from spool.protocol.training import LINEAR_LAYERS
 
 LENGTHS = [5, 130, 1, 64, 90]
@@ -341,6 +343,34 @@ def test_a_lean_model_answers_as_before(folder: Path) -> None:
                 answers.append(answer(model, encoder, [row], Sampling(max_new_tokens=4))[0].ids)
     assert answers[:2] == answers[2:]
     assert model.get_base_model().config._attn_implementation == ATTENTION
+
+
+# The trainer
+
+
+def made(folder: Path, **given: Any) -> engine.PackedTrainer:
+    train = {"batch_size": 4, "gradient_accumulation": 2, "optimizer": "adamw_torch", "learning_rate": 1e-3}
+    train |= {"max_steps": 10, "save_steps": 5, **given}
+    document = {"schema": 1, "model": "m", "dataset": "d", "train": train}
+    document |= {"data": {"max_length": 130}, "eval": {"every_steps": 5}}
+    attempt: Any = SimpleNamespace(run=SimpleNamespace(checkpoints=folder / "checkpoints"), note=print)
+    rows = Dataset.from_list(ROWS)
+    return engine.trainer(
+        JobSpec.model_validate(document), attempt, adapted(folder, ATTENTION), rows, rows, 10_000, 10_000
+    )
+
+
+def test_a_server_with_several_cards_learns_from_as_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the first card alone."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    trainer = made(folder)
+    assert (trainer.args.train_batch_size, trainer.args.eval_batch_size) == (4, 4)
+    assert trainer._wrap_model(trainer.model) is trainer.model
+
+
+@pytest.mark.parametrize(("ratio", "steps"), [(0, 0), (0.03, 1), (0.25, 3), (1, 10)])
+def test_the_learning_rate_rises_for_a_share_of_the_steps(folder: Path, ratio: float, steps: int) -> None:
+    assert made(folder, warmup_ratio=ratio).args.get_warmup_steps(10) == steps
 
 
 # The probe

@@ -109,14 +109,16 @@ def trainer(
     settings = arguments(spec, attempt, held_out is not None)
     if model.device.type == "cuda" and settings["optim"] == "adamw_torch":
         settings["optim"] = "adamw_torch_fused"
+    args = TrainingArguments(
+        **settings, per_device_eval_batch_size=min(8, spec.train.batch_size), remove_unused_columns=False
+    )
+    args._n_gpu = 1  # transformers would give each card that it sees a batch (nn.DataParallel)
     made = PackedTrainer(
         model=model,
         train_dataset=train.with_format("numpy"),
         eval_dataset=held_out.with_format("numpy") if held_out else None,
         data_collator=collate,
-        args=TrainingArguments(
-            **settings, per_device_eval_batch_size=min(8, spec.train.batch_size), remove_unused_columns=False
-        ),
+        args=args,
     )
     made.step = Step(model, spec.train.batch_size, spec.data.max_length, room_tokens, recorded_tokens, attempt.note)
     if spec.train.gradient_checkpointing:
