@@ -22,6 +22,7 @@ from runner.packed.engine import nf4, targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
 from spool.forecast import shapes
+from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.training import LINEAR_LAYERS
 
@@ -96,6 +97,17 @@ def test_every_layer_of_the_language_gets_an_adapter_and_no_tower(kind: str) -> 
     assert all(count in (5, 6, 7) for count in per_layer), "7, less keys and values that are another's"
     everywhere = sum(name.endswith("lora_A") for name, _ in model.named_modules())
     assert everywhere == sum(per_layer)
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "gemma3"])
+def test_a_layer_that_is_not_there_is_told_and_not_passed_over(kind: str, tmp_path: Path) -> None:
+    """PEFT does so where another name is there. The output layer is multiplied where a token is learned alone."""
+    base = AutoModelForCausalLM.from_pretrained(tiny.build(tmp_path / kind, kind))
+    for names in (["q_proj", "v_porj"], ["q_proj", "lm_head"], ["q_proj", "embed_tokens"]):
+        with pytest.raises(FinetunerError, match=f"language model is called {names[1]}.$"):
+            targets(base, names)
+    model = get_peft_model(base, LoraConfig(target_modules=targets(base, ["q_proj", "layers.0.mlp.up_proj"])))
+    assert sum(name.endswith("lora_A") for name, _ in model.named_modules()) == 3
 
 
 @pytest.mark.parametrize("name", shapes.catalogue()["shape"])
