@@ -16,9 +16,9 @@ from peft import LoraConfig, get_peft_model
 from tiny import build
 from torch import Tensor
 from trainer_process import TrainerProcess
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
 
-from runner import probe
+from runner import lasting, probe
 from runner.answer import Row, answer
 from runner.packed import ATTENTION, attention, engine
 from runner.packed.batch import Packed, Rows, Size, pack, spans
@@ -348,29 +348,61 @@ def test_a_lean_model_answers_as_before(folder: Path) -> None:
 # The trainer
 
 
-def made(folder: Path, **given: Any) -> engine.PackedTrainer:
-    train = {"batch_size": 4, "gradient_accumulation": 2, "optimizer": "adamw_torch", "learning_rate": 1e-3}
-    train |= {"max_steps": 10, "save_steps": 5, **given}
-    document = {"schema": 1, "model": "m", "dataset": "d", "train": train}
-    document |= {"data": {"max_length": 130}, "eval": {"every_steps": 5}}
+def wanted(**train: Any) -> JobSpec:
+    given = {"batch_size": 2, "gradient_accumulation": 2, "optimizer": "adamw_torch", "learning_rate": 1e-2}
+    document = {"schema": 1, "model": "m", "dataset": "d", "eval": {"every_steps": 2}, "data": {"max_length": 130}}
+    return JobSpec.model_validate({**document, "train": {"save_steps": 100, "epochs": 2, **given, **train}})
+
+
+def made(folder: Path, spec: JobSpec) -> engine.PackedTrainer:
     attempt: Any = SimpleNamespace(run=SimpleNamespace(checkpoints=folder / "checkpoints"), note=print)
     rows = Dataset.from_list(ROWS)
-    return engine.trainer(
-        JobSpec.model_validate(document), attempt, adapted(folder, ATTENTION), rows, rows, 10_000, 10_000
-    )
+    return engine.trainer(spec, attempt, adapted(folder, ATTENTION), rows, rows, 10_000, 10_000)
+
+
+def padded(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    longest = max(len(each["input_ids"]) for each in rows)
+    return {
+        name: torch.tensor([each[name] + [fill] * (longest - len(each[name])) for each in rows])
+        for name, fill in (("input_ids", 0), ("labels", NOT_TRAINED), ("attention_mask", 0))
+    }
+
+
+@pytest.mark.parametrize("given", [{}, {"scheduler": "linear", "weight_decay": 0.5, "optimizer": "adafactor"}])
+def test_a_packed_training_is_that_of_transformers(
+    folder: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step by step beside its own Trainer, which pads. Each epoch ends with a step of one row."""
+    monkeypatch.setattr(engine, "PackedTrainer", engine.Packing)
+    spec = wanted(**given)
+    packed = made(folder, spec)
+    rows = Dataset.from_list([{**each, "attention_mask": [1] * len(each["input_ids"])} for each in ROWS])
+    attempt: Any = SimpleNamespace(run=SimpleNamespace(checkpoints=folder / "checkpoints"))
+    arguments = TrainingArguments(**lasting.arguments(spec, attempt, True), per_device_eval_batch_size=2)
+    plain = Trainer(adapted(folder, "sdpa"), arguments, padded, rows, rows)
+    curves, weights = [], []
+    for each in (packed, plain):
+        each.train()
+        told = ("loss", "eval_loss", "grad_norm", "learning_rate", "step")
+        curves.append([{name: row[name] for name in told if name in row} for row in each.state.log_history])
+        weights.append(torch.cat([p.detach().flatten() for p in each.model.parameters() if p.requires_grad]))
+    assert len(curves[0]) == 4 + 2 + 1, "steps, evaluations, the whole"
+    for found, expected in zip(*curves, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert (weights[0] - weights[1]).norm() < 1e-4 * weights[1].norm()
 
 
 def test_a_server_with_several_cards_learns_from_as_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the first card alone."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    trainer = made(folder)
-    assert (trainer.args.train_batch_size, trainer.args.eval_batch_size) == (4, 4)
+    trainer = made(folder, wanted())
+    assert (trainer.args.train_batch_size, trainer.args.eval_batch_size) == (2, 2)
     assert trainer._wrap_model(trainer.model) is trainer.model
 
 
 @pytest.mark.parametrize(("ratio", "steps"), [(0, 0), (0.03, 1), (0.25, 3), (1, 10)])
 def test_the_learning_rate_rises_for_a_share_of_the_steps(folder: Path, ratio: float, steps: int) -> None:
-    assert made(folder, warmup_ratio=ratio).args.get_warmup_steps(10) == steps
+    assert made(folder, wanted(warmup_ratio=ratio)).args.get_warmup_steps(10) == steps
 
 
 # The probe
