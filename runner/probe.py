@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow.compute
 import torch
 
+from runner import packed
 from runner.bases import Base
 from runner.job import Attempt
 from runner.packed.batch import Rows
 from runner.packed.step import Step
 from runner.randomness import random_state, restore
-from spool.forecast.costs import rounded
-from spool.forecast.steps import total
+from spool.forecast import costs, shapes, steps
+from spool.forecast.costs import Plan, rounded
 from spool.protocol import durable
 from spool.protocol.spec import JobSpec
 
@@ -34,6 +35,8 @@ MOST_DRAWN = 20_000
 ENOUGH_S = 8.0
 """After that nothing is tried once more. An H100 needed 1.3 to 7.7 s, for models of 270M to 31B."""
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+ENGINE = Path(packed.__file__).parent
+"""Our own part, whose version are its files."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ class Measured:
     tokens_per_s: float
     took_s: float = 0.0
 
-    def words(self, steps: int) -> str:
+    def words(self, steps: int, disk_bytes: float | None) -> str:
+        """For people; `disk_bytes` of the whole job are computed, not measured."""
         speed = f"{self.tokens_per_s:,.0f} tokens a second"
         memory = f"{self.peak_bytes / 1e9:.1f} GB of the card, " if self.peak_bytes else ""
-        return f"measured on this machine: {memory}{speed}, {_duration(steps * self.step_s)} for all {steps:,} steps"
+        disk = f"; at most {disk_bytes / 1e9:.1f} GB of disk" if disk_bytes else ""
+        whole = f"{_duration(steps * self.step_s)} for all {steps:,} steps"
+        return f"measured on this machine: {memory}{speed}, {whole}{disk}"
 
 
 def look(spec: JobSpec, attempt: Attempt, base: Base, trainer: Any) -> Measured:
@@ -64,15 +70,16 @@ def look(spec: JobSpec, attempt: Attempt, base: Base, trainer: Any) -> Measured:
     assert isinstance(t.batch_size, int)
     assert isinstance(t.gradient_accumulation, int)
     lengths = pyarrow.compute.list_value_length(rows.data.column("input_ids")).to_numpy()
-    steps = total(t, len(lengths), t.batch_size, t.gradient_accumulation)
-    found = drawn(lengths, t.batch_size, steps * t.gradient_accumulation, t.seed)
+    count = steps.total(t, len(lengths), t.batch_size, t.gradient_accumulation)
+    found = drawn(lengths, t.batch_size, count * t.gradient_accumulation, t.seed)
     largest, usual = (Rows([rows[int(i)] for i in each]) for each in found)
     card = torch.cuda.get_device_properties(0) if step.on_gpu else None
     alike = [
         [base.reference, base.revision, base.weights_bytes],
         [card.name, card.total_memory, rounded(int(step.most_tokens))] if card else "cpu",
         [spec.precision, t.gradient_checkpointing, t.optimizer, spec.lora.model_dump()],
-        [len(largest), *(rounded(each) for each in (largest.tokens, usual.tokens, max(map(len, largest.ids))))],
+        [len(largest), t.gradient_accumulation],
+        [*(rounded(each) for each in (largest.tokens, usual.tokens, max(map(len, largest.ids))))],
     ]
     folder = attempt.home.cache / "measured"
     measured = _known(folder, alike)
@@ -82,8 +89,37 @@ def look(spec: JobSpec, attempt: Attempt, base: Base, trainer: Any) -> Measured:
         _keep(folder, alike, measured)
     if measured.room_tokens is not None:
         step.most_tokens = min(step.most_tokens, measured.room_tokens)
-    attempt.events.write(event="measured", words=measured.words(steps), phase="measuring what a step takes")
+    words = measured.words(count, _disk_bytes(spec, attempt, base, trainer, lengths, count))
+    attempt.events.write(event="measured", words=words, phase="measuring what a step takes")
     return measured
+
+
+def _disk_bytes(
+    spec: JobSpec, attempt: Attempt, base: Base, trainer: Any, lengths: np.ndarray, count: int
+) -> float | None:
+    """What the job leaves at its fullest moment, by the forecast's formulas; None where the base's shape is unknown."""
+    shape = shapes.of(attempt.home, base.reference, base.folder)
+    if shape is None:
+        return None
+    t, held = spec.train, trainer.eval_dataset
+    plan = Plan(
+        count,
+        int(t.batch_size),
+        int(t.gradient_accumulation),
+        float(lengths.mean()),
+        float(lengths.max()),
+        spec.lora.rank,
+        spec.lora.target_modules,
+        spec.precision,
+        bool(t.gradient_checkpointing),
+        t.optimizer,
+        trainer.step.on_gpu,
+        len(lengths),
+        len(held) if held is not None else 0,
+        exports=tuple(spec.export),
+        packing=True,
+    )
+    return costs.disk_bytes(shape, plan, max(1, count // steps.save_every(t, count)))
 
 
 def drawn(lengths: np.ndarray, rows: int, steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +144,7 @@ def drawn(lengths: np.ndarray, rows: int, steps: int, seed: int) -> tuple[np.nda
 def measure(
     step: Step, largest: Rows, usual: Rows, accumulation: int = 1, pulse: Callable[[], None] = lambda: None
 ) -> Measured:
-    """Learns from a part of each batch, and forgets it. The random numbers that it draws are drawn again.
+    """Learns from the largest part of each batch, and forgets it. The random numbers that it draws are drawn again.
 
     Raises:
         torch.OutOfMemoryError: there is no room for a single row.
@@ -135,8 +171,8 @@ def measure(
 
 
 def _learn(step: Step, rows: Rows, pulse: Callable[[], None]) -> float:
-    """Seconds a token of the batch's first part: as much as is on the card at once."""
-    part = next(rows.parts(step.most_tokens))
+    """Seconds a token of the batch's largest part: as much as is on the card at once."""
+    part = max(rows.parts(step.most_tokens), key=lambda part: part.tokens)
     began = time.perf_counter()
     step.learn(part, part.trained_tokens)
     if step.on_gpu:
@@ -160,7 +196,8 @@ def _keep(folder: Path, alike: Sequence[Any], measured: Measured) -> None:
 
 def _file(folder: Path, alike: Sequence[Any]) -> Path:
     versions = [metadata.version(name) for name in PACKAGES]
-    whole = json.dumps([*alike, *versions], sort_keys=True)
+    ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(ENGINE.glob("*.py"))]
+    whole = json.dumps([*alike, *versions, *ours], sort_keys=True)
     return folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.json"
 
 
