@@ -121,7 +121,8 @@ class Card:
                 return None  # there never was one, or it is hidden on purpose
             return f"{name} is not to be seen: {self.gpu.problem or 'no card'}. Correct CUDA_VISIBLE_DEVICES. {forgive}"
         kept: Values = {"v": 1, "uuid": now["uuid"], "name": now.get("name", ""), "count": now["count"]}
-        kept |= {"mem_total_bytes": now["mem_total_bytes"]}  # for pages, which may not see the card themselves
+        # for pages, which may not see the card themselves
+        kept |= {"mem_total_bytes": now["mem_total_bytes"], "capability": list(now.get("capability", ())) or None}
         if seen != kept:
             durable.write_json(self.home.card_json, kept)
             log.info("the GPU is %s (%s), one of %d", kept["name"] or "a card", kept["uuid"], kept["count"])

@@ -30,8 +30,6 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
-FLASH_ATTENTION = (8, 0)
-"""The compute capability that it needs: Ampere."""
 
 
 def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
@@ -178,7 +176,7 @@ def _room(attempt: Attempt, base: Base, torch: Any) -> Room:
     shape = shapes.of(attempt.home, base.reference, base.folder)
     if not torch.cuda.is_available():
         return Room(None, shape)
-    packs = torch.cuda.get_device_capability() >= FLASH_ATTENTION
+    packs = torch.cuda.get_device_capability() >= steps.AMPERE
     recorded_tokens = costs.RECORDED_BYTES / costs.packed_token_bytes(shape) if shape else 0.0
     return Room(bases.free_gpu_bytes(torch), shape, packs, recorded_tokens)
 

@@ -43,7 +43,8 @@ def card(uuid: str = "GPU-1", count: int = 2, used_gb: float = 0.0, **held: floa
     """A healthy card; `held` is pid123=GB."""
     found = [{"pid": int(name[3:]), "mem_bytes": int(gb * GB)} for name, gb in held.items()]
     memory = {"mem_total_bytes": 80 * GB, "mem_used_bytes": int((used_gb or sum(held.values())) * GB)}
-    return {"uuid": uuid, "name": "NVIDIA H100", "count": count, "processes": found, **memory}
+    about = {"uuid": uuid, "name": "NVIDIA H100", "count": count, "capability": (9, 0)}
+    return {**about, "processes": found, **memory}
 
 
 class NVMLError(Exception):
@@ -98,6 +99,7 @@ def test_a_card_is_remembered(home: Home) -> None:
         "name": "NVIDIA H100",
         "count": 2,
         "mem_total_bytes": 80 * GB,
+        "capability": [9, 0],
     }
     assert asked.fault() is None
     assert home.card_json.stat() == before

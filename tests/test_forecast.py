@@ -9,10 +9,11 @@ import pytest
 
 from spool.data.background import Request
 from spool.data.keeping import keep
-from spool.forecast import costs, history, shapes, steps
+from spool.forecast import costs, history, machine, shapes, steps
 from spool.forecast.costs import Plan
 from spool.forecast.estimate import REPORT_MINUTES, Estimate, estimate
 from spool.forecast.machine import Machine
+from spool.health.gpu import Gpu
 from spool.protocol import durable
 from spool.protocol.home import Home, State
 from spool.protocol.spec import EvaluateSpec, JobSpec
@@ -262,9 +263,20 @@ def test_half_a_spec_and_a_wrong_one_are_answered_as_far_as_they_go(home: Home) 
     assert ask(home, **wrong).steps == 285
     for spec in ({"model": 3, "dataset": []}, {"kind": 7}, {"train": {"batch_size": 3}}, {"dataset": "\0"}):
         assert isinstance(ask(home, **spec), Estimate)
-    assert ask(home, train={"batch_size": 3}).reasons == (
-        "batch_size or gradient_accumulation does not divide the effective batch.",
-    )
+    assert ask(home, train={"batch_size": 3}).reasons == ("3 does not divide the effective batch of 8.",)
+
+
+def test_a_card_that_packs_nothing_is_told_what_padded_rows_take(home: Home) -> None:
+    """As the trainer will decide; a web app that cannot see the card goes by what the runner has noted of it."""
+    old, new = (replace(H100, capability=each) for each in ((7, 5), (8, 0)))
+    padded = ask(home, new, model="google/gemma-2b", train={"packing": False})
+    assert ask(home, old, model="google/gemma-2b") == padded
+    assert ask(home, new, model="google/gemma-2b") != padded
+    said = ask(home, old, model="google/gemma-2b", train={"packing": True}).reasons
+    assert said == ("the card has no room for packed rows, or is older than Ampere.",)
+    noted = {"v": 1, "uuid": "GPU-1", "name": "Tesla T4", "count": 1, "mem_total_bytes": 15 * GB, "capability": [7, 5]}
+    durable.write_json(home.card_json, noted)
+    assert machine.look(home, Gpu("")).capability == (7, 5)
 
 
 def test_a_guess_is_said_to_be_one_and_is_wide(home: Home) -> None:

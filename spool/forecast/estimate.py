@@ -74,10 +74,10 @@ def estimate(home: Home, spec: dict[str, Any], *, machine: Machine | None = None
     if counted is None:
         total = asked.train.max_steps
         return Estimate(steps=total, reasons=tuple(reasons))
-    plan = plan_of(asked, counted, shape, here)
-    if plan is None:
-        reasons.append("batch_size or gradient_accumulation does not divide the effective batch.")
-        return Estimate(reasons=tuple(reasons))
+    try:
+        plan = plan_of(asked, counted, shape, here)
+    except ValueError as error:
+        return Estimate(reasons=(*reasons, f"{error}."))
     if shape is None:
         return Estimate(steps=plan.steps, reasons=tuple(reasons))
     return _whole(Job(shape, plan, asked, folder is None, here), history.of(home), reasons, counted)
@@ -165,26 +165,28 @@ class Job:
     machine: Machine
 
 
-def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> Plan | None:
-    """The training with every `auto` decided as the trainer will decide it; None where the batches do not divide."""
+def plan_of(asked: Asked, counted: Rows, shape: Shape | None, here: Machine) -> Plan:
+    """The training with every `auto` decided as the trainer will decide it.
+
+    Raises:
+        ValueError: the spec asks for what cannot be, in words.
+    """
     on_gpu = here.gpu is not None
     limit = None if asked.data.max_length == "auto" else asked.data.max_length
     cut = counted.cut(limit)
     free = (here.gpu_bytes - costs.CONTEXT_BYTES if here.gpu_bytes is not None else 1 << 62) if on_gpu else None
-    try:
-        way = steps.way(
-            asked.train,
-            asked.lora,
-            asked.precision,
-            shape,
-            shape.parameters if shape else 0,
-            free,
-            cut.longest_tokens,
-            cut.mean_tokens,
-        )
-        batch, accumulation = steps.parts(asked.train, way.packed)
-    except ValueError:
-        return None
+    way = steps.way(
+        asked.train,
+        asked.lora,
+        asked.precision,
+        shape,
+        shape.parameters if shape else 0,
+        free,
+        cut.longest_tokens,
+        cut.mean_tokens,
+        here.capability is None or here.capability >= steps.AMPERE,
+    )
+    batch, accumulation = steps.parts(asked.train, way.packed)
     total = steps.total(asked.train, counted.train, batch, accumulation)
     every = steps.evaluate_every(asked.evaluation, total)
     return Plan(

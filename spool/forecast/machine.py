@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spool.health.gpu import Gpu
@@ -15,13 +15,15 @@ FRESH_S = 30.0
 
 @dataclass(frozen=True)
 class Machine:
-    """`gpu` is the card's name, None where jobs train on the CPU. Bytes are None where nobody can tell."""
+    """`gpu` is the card's name, None where jobs train on the CPU; `capability` is CUDA's. Bytes and capability are
+    None where nobody can tell."""
 
     gpu: str | None = None
     gpu_bytes: int | None = None
     memory_bytes: int | None = None
     disk_free_bytes: int | None = None
     cores: int = 1
+    capability: tuple[int, ...] | None = None
 
     @property
     def device(self) -> str:
@@ -38,7 +40,7 @@ def look(home: Home, gpu: Gpu | None = None) -> Machine:
         _seen[key] = (time.monotonic(), found)
         while len(_seen) > 16:
             del _seen[next(iter(_seen))]
-    return Machine(found.gpu, found.gpu_bytes, found.memory_bytes, _free(home), found.cores)
+    return replace(found, disk_free_bytes=_free(home))
 
 
 _seen: dict[str, tuple[float, Machine]] = {}
@@ -57,12 +59,14 @@ def _look(home: Home, gpu: Gpu) -> Machine:
     noted = noted if isinstance(noted, dict) else {}
     name = card.get("name") or noted.get("name")
     total = card.get("mem_total_bytes") or noted.get("mem_total_bytes")
+    capability = card.get("capability") or noted.get("capability")
     return Machine(
         name if isinstance(name, str) else None,
         total if isinstance(total, int) else None,
         _memory(),
         None,
         len(os.sched_getaffinity(0)),
+        tuple(capability) if isinstance(capability, list | tuple) else None,
     )
 
 

@@ -44,6 +44,9 @@ PACKED_KINDS = (
 """The `model_type` of models whose rows can be packed: all but those with experts (shapes.py marks them)."""
 
 
+AMPERE = (8, 0)
+"""The compute capability that packed rows need, for FlashAttention-2."""
+
 COMFORTABLE_TOKENS = 2048
 """At once: with fewer a card is no longer busy, and it pays to keep less in memory."""
 
