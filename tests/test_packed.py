@@ -18,8 +18,9 @@ from torch import Tensor
 from trainer_process import TrainerProcess
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
 
-from runner import lasting, probe
+from runner import lasting, probe, train
 from runner.answer import Row, answer
+from runner.bases import Base
 from runner.packed import ATTENTION, attention, engine
 from runner.packed.batch import Packed, Rows, Size, pack, spans
 from runner.packed.lean import make_lean
@@ -29,6 +30,7 @@ from runner.samples import undisturbed
 from spool.data.judging.chat import NOT_TRAINED, Encoder
 from spool.forecast.costs import rounded
 from spool.protocol import durable, metrics
+from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.spec import JobSpec, Sampling
 from spool.protocol.training import LINEAR_LAYERS
@@ -504,17 +506,11 @@ def test_an_interrupted_packed_job_ends_as_an_undisturbed_one(
     assert trainer.learned(job_id) == trainer.learned(packed_job)
 
 
-@pytest.mark.training
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"train": {"packing": True}, "precision": "8bit"}, "a base in 8 bit"),
-    ],
-)
-def test_what_cannot_be_packed_says_why(trainer: TrainerProcess, spec: dict[str, Any], words: str) -> None:
-    answer = trainer.attempt(trainer.job(**spec))
-    assert answer["outcome"] == "failed"
-    assert answer["error"]["message"] == f"/train: packing does not go with {words}."
+def test_what_cannot_be_packed_says_why(folder: Path) -> None:
+    spec = JobSpec.model_validate({"schema": 1, "model": "m", "dataset": "d.jsonl", "train": {"packing": True}})
+    data: Any = SimpleNamespace(files={"train.arrow": {"tokens": 80}}, train_rows=8, max_length=10)
+    with pytest.raises(FinetunerError, match=r"^/train: packing is not built for models of the kind unknown"):
+        train._resolve(spec, Base("m", folder, None, 1000, 2000), data, train.Room(None, None))
 
 
 @pytest.mark.training

@@ -185,6 +185,7 @@ BAD_VALUES = [
     ({"train": {"scheduler": "cosin"}}, "/train/scheduler", "bad_value", '"cosine"'),
     ({"train": {"batch_size": 3}}, "/train/batch_size", "bad_value", "divisor"),
     ({"train": {"gradient_accumulation": 5}}, "/train/gradient_accumulation", "bad_value", "divisor"),
+    ({"precision": "8bit", "train": {"packing": True}}, "/precision", "bad_value", "leave packing out"),
     ({"train": {"packing": 0}}, "/train/packing", "bad_value", '"auto" or true or false'),
     ({"train": {"packing": -0.0}}, "/train/packing", "bad_value", '"auto" or true or false'),
     ({"data": {"mapping": {"prompt": 1}}}, "/data/mapping/prompt", "bad_value", "text"),

@@ -183,6 +183,9 @@ def _train_checks(spec: JobSpec) -> list[Problem]:
         given = "batch_size" if spec.train.batch_size != "auto" else "gradient_accumulation"
         hint = "Choose a divisor, or give both batch_size and gradient_accumulation."
         problems.append(Problem("bad_value", f"{error}.", hint, f"/train/{given}"))
+    if spec.train.packing is True and spec.precision == "8bit":
+        hint = "Choose 4bit, 16bit or auto, or leave packing out."
+        problems.append(Problem("bad_value", "packing does not go with a base in 8 bit.", hint, "/precision"))
     asked = "early_stopping" in spec.limits.model_fields_set and not spec.eval.dataset
     if asked and spec.limits.early_stopping and spec.data.eval_fraction == 0:
         message = "early stopping needs eval loss, but eval_fraction is 0."
