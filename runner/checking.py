@@ -2,6 +2,9 @@
 
 Run as: python -m runner.checking --home DIR ID [ID ...]        (the daemon does; see runner/gate.py)
 
+A training that will not fit this machine by the forecast is told what would (an event of its own), and queued: a
+forecast may be wrong.
+
 It takes the jobs in the order given, passes over those that are no longer in `checking`, writes runs/ID/checked.json
 as its last act for each, and what it has to say to runs/ID/check.log. SIGTERM ends it at once: what is half done does
 not count.
@@ -60,6 +63,7 @@ def _check(run: Run, places: Places, encoders: Encoders) -> None:
     from spool.data.evaluation import task_of
     from spool.data.judging.chat import Encoder
     from spool.data.prepare import Task, prepare
+    from spool.forecast.estimate import estimate
 
     events = metrics.Writer(run.events, attempt=0)
 
@@ -85,7 +89,14 @@ def _check(run: Run, places: Places, encoders: Encoders) -> None:
         say(f"the data is good: {done.train_rows:,} rows to ask")
         return
     done = prepare(Task.of(spec, places, encoders[folder]), run.data, say)
-    say(f"the data is good: {done.train_rows:,} rows to train on, {done.eval_rows:,} to evaluate on")
+    good = f"the data is good: {done.train_rows:,} rows to train on, {done.eval_rows:,} to evaluate on"
+    say(good)
+    found = estimate(places.home, spec.to_json(), run=run.root)
+    for problem in found.problems:
+        words = f"{problem.message} {problem.hint}"
+        print(f"-- {words}", flush=True)
+        changes = found.fits_with if problem.code.endswith("memory") else {}
+        events.write(event="unfit", words=words, fits_with=changes, phase=good)
 
 
 def _tokenizer_folder(spec: Spec, places: Places, say: Any) -> Path:

@@ -16,6 +16,8 @@ from runner import train
 from runner.job import Attempt, StopRequest
 from spool.data import prepared
 from spool.data.judging.chat import Encoder
+from spool.forecast import shapes
+from spool.health import cures
 from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.spec import JobSpec
@@ -46,7 +48,9 @@ def command(home: Home, *job_ids: str) -> list[str]:
 
 def check(home: Home, *job_ids: str) -> list[dict[str, object] | None]:
     """Runs the child to its end and gives its word on each job."""
-    done = subprocess.run(command(home, *job_ids), cwd=ROOT, capture_output=True, timeout=60, check=False)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # as the daemon has it
+    words = command(home, *job_ids)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [durable.read_json(home.run(job_id).checked) for job_id in job_ids]
 
@@ -71,6 +75,26 @@ def test_what_passes_is_ready_to_train_on(home: Home, tmp_path: Path) -> None:
     assert "loading the tokenizer" not in home.run(second).check_log.read_text()
     shown = jobs.get_job(home, first)
     assert (shown.state, shown.phase, shown.attempts) == ("checking", phases[-1], 0)
+
+
+def test_what_will_not_fit_is_told_what_would_and_queued(home: Home, tmp_path: Path) -> None:
+    """Its memory by the forecast: a base as large as Gemma 2B, in 16 bit, on a card of 6 GB."""
+    shape = shapes.named("gemma-2b")
+    assert shape is not None
+    config = {theirs: getattr(shape, ours) for ours, theirs in shapes.FIELDS.items()}
+    (home.models / "m" / "config.json").write_text(json.dumps({"model_type": "gemma", **config}))
+    card = {"v": 1, "uuid": "GPU-1", "name": "NVIDIA L4", "count": 1, "mem_total_bytes": 6_000_000_000}
+    durable.write_json(home.card_json, card)
+    large, small = (job(home, pairs(tmp_path / "a.jsonl", 200), precision=each) for each in ("16bit", "4bit"))
+    words = check(home, large, small)
+    assert [word and word["outcome"] for word in words] == ["passed", "passed"]
+    (said,) = cures.unfit(home, large)
+    assert said["fits_with"] == {"/precision": "4bit"}
+    assert said["words"].startswith("it needs about ")
+    assert "It fits with the base in 4 bit" in said["words"]
+    assert said["words"] in home.run(large).check_log.read_text()
+    assert jobs.get_job(home, large).phase == "the data is good: 190 rows to train on, 10 to evaluate on"
+    assert cures.unfit(home, small) == []
 
 
 def test_what_must_not_train_fails_with_its_reason(home: Home, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from test_protocol_jobs import accept
 
 from spool.health import cures
 from spool.health.failure_codes import MEANINGS
-from spool.protocol import durable, jobs
+from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import Home, State
 from spool.protocol.parse import parse_spec
 from spool.protocol.spec import JobSpec
@@ -306,6 +306,22 @@ def finetuner(home: Home, *arguments: str) -> tuple[int, str, str]:
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
+
+
+def test_what_its_check_foresaw_is_suggested_before_anything_else(home: Home) -> None:
+    waiting, ended = accept(home, State.QUEUED), failed(home, BASE, OOM | {"message": "it ran out.", "hint": ""})
+    words = "it needs about 9.1 GB, and the GPU has 6.0 GB. It fits with the base in 4 bit: about 5.0 GB."
+    fits_with = {"/precision": "4bit", "/train/gradient_checkpointing": True}
+    for job_id in (waiting, ended):
+        metrics.Writer(home.run(job_id).events, attempt=0).write(event="unfit", words=words, fits_with=fits_with)
+    assert f"too large   {words}\n" in finetuner(home, "show", waiting)[1]
+    made = of(home, ended)
+    assert made is not None
+    assert [change.pointer for change in made.changes] == ["/precision"], "checkpointing was on already"
+    again = cures.suggest(BASE, OOM, resolved(BASE), tried=[made.spec], fits_with=fits_with)
+    assert again is not None
+    assert again.spec["precision"] == "4bit"
+    assert again.changes[-1].pointer == "/train/gradient_accumulation"
 
 
 def test_show_tells_error_evidence_and_the_suggested_change(home: Home) -> None:

@@ -35,6 +35,7 @@ def text(home: Home, job: Job) -> None:
     result, error = job.result or {}, job.error or {}
     state = f"{job.state}: {job.phase}" if job.phase else job.state
     gone = removed.read(home.run(job.id))
+    unfit = [terminal.one_line(str(each.get("words"))) for each in cures.unfit(home, job.id)] if not result else []
     terminal.fields(
         [
             ("id", job.id),
@@ -48,6 +49,7 @@ def text(home: Home, job: Job) -> None:
             ("submitted", _moment(job.submitted_at, job.submitted_by)),
             ("started", _moment(job.started_at)),
             ("ended", _moment(job.ended_at)),
+            *(("too large", each) for each in unfit),
             ("progress", words.progress(job) or None if job.progress["total_steps"] else None),
             ("attempts", job.attempts or None),
             ("retry of", job.retry_of),

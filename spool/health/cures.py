@@ -1,9 +1,10 @@
 """What to change so that a failed job may go through: the smallest change, told field by field, as a spec to drop.
 
-For memory: fewer rows at once with the same effective batch, then activations computed twice where that was switched
-off, then shorter rows, then a 4-bit base. For divergence: a third of the learning rate. Where the cause lay outside of
-the job (disk, network, card, a stall) the same spec is offered again. What must be corrected by hand (data, model,
-spec) gets no suggestion. A changed spec that one of the jobs before it had already is never offered.
+For memory: what its check has found to fit, where it foresaw that the job would not; else fewer rows at once with the
+same effective batch, then activations computed twice where that was switched off, then shorter rows, then a 4-bit base.
+For divergence: a third of the learning rate. Where the cause lay outside of the job (disk, network, card, a stall) the
+same spec is offered again. What must be corrected by hand (data, model, spec) gets no suggestion. A changed spec that
+one of the jobs before it had already is never offered.
 """
 
 import json
@@ -13,7 +14,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spool.protocol import dropbox, durable, jobs
+from spool.protocol import dropbox, durable, jobs, metrics
 from spool.protocol.dropbox import dropped_spec
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
@@ -29,6 +30,8 @@ LOWEST_RATE = 1e-6
 USUAL_RATE = 2e-4
 USUAL_TOKENS = 2048
 """What `auto` stands for where the job ended before it was written down."""
+
+FORESEEN = "Its check foresaw that the memory would not do, and that it would with this."
 
 ANCESTORS = 50
 
@@ -91,6 +94,7 @@ def suggest(
     resolved: Mapping[str, Any] | None = None,
     tokens: Mapping[str, Any] | None = None,
     tried: Iterable[Mapping[str, Any]] = (),
+    fits_with: Mapping[str, Any] | None = None,
 ) -> Suggestion | None:
     """The next thing to try, or None where nothing smaller is left or the job must be corrected by hand.
 
@@ -100,6 +104,7 @@ def suggest(
         resolved: runs/ID/spec.json, with what each auto became.
         tokens: lengths of the job's rows (p95, max), where its data was read.
         tried: the dropped specs of the jobs that this one repeats.
+        fits_with: JSON pointer -> value with which it would fit by the forecast, where that said it would not.
     """
     code = str(error.get("code") or "")
     dropped = _plain(spec)
@@ -115,8 +120,13 @@ def suggest(
         rungs = _smaller_base
     settings = _settings(dropped, resolved)
     changed: dict[str, Change] = {}
+    foreseen = [
+        Change(pointer, _at(settings, pointer), value, FORESEEN)
+        for pointer, value in (fits_with or {}).items()
+        if _at(settings, pointer) not in (None, value)
+    ]
     for _ in range(64):
-        changes = rungs(settings, tokens or {})
+        changes, foreseen = foreseen or rungs(settings, tokens or {}), []
         if not changes:
             return None
         for change in changes:
@@ -143,10 +153,18 @@ def suggestion(home: Home, job: Job) -> Suggestion | None:
     tokens = _read(run.data / "check.json").get("tokens")
     tokens = tokens if isinstance(tokens, dict) else {}
     try:
-        found = suggest(spec, job.error, _read(run.spec), tokens, _ancestors(home, spec))
+        foreseen = unfit(home, job.id) if job.error.get("code") == "out_of_memory" else []
+        fits_with = {pointer: value for each in foreseen for pointer, value in each["fits_with"].items()}
+        found = suggest(spec, job.error, _read(run.spec), tokens, _ancestors(home, spec), fits_with)
     except ValueError:  # a spec of another release
         return None
     return None if found is None else Suggestion({**found.spec, "retry_of": job.id}, found.sentence, found.changes)
+
+
+def unfit(home: Home, job_id: str) -> list[dict[str, Any]]:
+    """What a job's check has foreseen not to fit this machine: `words`, and `fits_with` (runner/checking.py)."""
+    rows = metrics.read(home.run(job_id).events)
+    return [row for row in rows if row.get("event") == "unfit" and isinstance(row.get("fits_with"), dict)]
 
 
 def submission_id(job_id: str) -> str:
@@ -281,6 +299,13 @@ def _same(spec: Mapping[str, Any]) -> str:
     for name in ("name", "priority", "submission_id", "retry_of"):
         document.pop(name, None)
     return json.dumps(document, sort_keys=True, default=str)
+
+
+def _at(settings: Mapping[str, Any], pointer: str) -> Any:
+    found: Any = settings
+    for name in pointer.split("/")[1:]:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _put(document: dict[str, Any], pointer: str, value: Any) -> None:
