@@ -10,7 +10,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "Memory ran out: the card's, or the machine's. The message has the sizes where they were told. A training has "
         "tried fewer rows at once by itself before, and packed ones with gradient_checkpointing (a note in its events "
         "says so).",
-        "Retry as suggested: fewer rows at once with the same effective batch, then shorter rows, then a 4-bit base.",
+        "Retry as suggested: with what its check had found to fit, else with fewer rows at once and the same effective "
+        "batch, then shorter rows, then a 4-bit base.",
     ),
     "diverged": (
         "The loss became infinite, no number, or ran away. The last good checkpoint is kept.",
