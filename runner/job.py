@@ -78,6 +78,7 @@ class Attempt:
         self.metrics = metrics.Writer(self.run.metrics, number)
         self.events = metrics.Writer(self.run.events, number)
         self._pulsed = -self.PULSE_S
+        self._phase: str | None = None
 
     def phase(self, words: str) -> None:
         """Tells what is being done; the monitor shows it. A stop that a library swallowed is heard here."""
@@ -85,12 +86,13 @@ class Attempt:
             raise Stopped
         print(f"-- {words}", flush=True)
         self.events.write(event="phase", phase=words)
+        self._phase = words
         self.pulse()
 
     def note(self, words: str) -> None:
         """Tells what people should know of, in the log and among the events."""
         print(f"-- {words}", flush=True)
-        self.events.write(event="note", words=words)
+        self.events.write(event="note", words=words, phase=self._phase)
 
     def pulse(self) -> None:
         """A sign of life: the daemon ends a training whose runs/ID/pulse does not change for limits.stall_minutes.

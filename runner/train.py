@@ -61,7 +61,10 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
     from transformers import set_seed
 
     set_seed(spec.train.seed)
-    model = engine.load(spec, base)
+    try:
+        model = engine.load(spec, base)
+    except torch.OutOfMemoryError:
+        raise FinetunerError(f"{RAN_OUT} while the model was loaded.", NEED_LESS, "out_of_memory") from None
     spec_hash = _spec_hash(spec, base, data)
     resume = checkpoint.newest(attempt.run.checkpoints, spec_hash, attempt.note)
     trainer, course = _trainer(spec, attempt, engine, model, data, encoder, resume, spec_hash, way, room)
@@ -73,9 +76,11 @@ def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
             measured = probe.look(spec, attempt, base, trainer)
         _learn(attempt, trainer, course, resume)
     except torch.OutOfMemoryError:
-        if attempt.stop.requested or not _step_down(spec, attempt):
+        if attempt.stop.requested:
             raise
-        raise Anew from None
+        if _step_down(spec, attempt):
+            raise Anew from None
+        raise FinetunerError(f"{RAN_OUT} with one row at once.", NEED_LESS, "out_of_memory") from None
     if course.best and course.best[1] != trainer.state.global_step:
         _load_best(attempt, trainer.model, course, spec_hash)
 
@@ -144,6 +149,9 @@ def _step_down(spec: JobSpec, attempt: Attempt) -> bool:
 
 
 RAN_OUT, SAME = "the memory ran out", "What is learned stays the same."
+NEED_LESS = (
+    "Retry as suggested: the base in 4 bit (precision) needs less memory, and so do shorter rows (data.max_length)."
+)
 
 
 def _find_data(spec: JobSpec, attempt: Attempt, base: Base, encoder: Encoder) -> Prepared:

@@ -538,6 +538,21 @@ def test_where_one_row_is_too_much_its_activations_are_computed_twice(trainer: T
 
 
 @pytest.mark.training
+def test_where_nothing_less_can_be_held_it_says_what_needs_less(trainer: TrainerProcess) -> None:
+    """Rows came one by one already, and their activations were computed twice: fewer rows would be no cure."""
+    job_id = trainer.job(**{**SPEC, "train": {**SPEC["train"], "gradient_checkpointing": True}})
+    answer = trainer.attempt(job_id, full_from=1, for_all=True)
+    assert answer["outcome"] == "failed"
+    assert answer["error"]["code"] == "out_of_memory"
+    assert answer["error"]["message"] == "the memory ran out with one row at once."
+    assert "the base in 4 bit (precision)" in answer["error"]["hint"]
+    assert "OutOfMemoryError" in answer["error"]["evidence"]
+    notes = [row for row in metrics.read(trainer.home.run(job_id).events) if row["event"] == "note"]
+    assert notes
+    assert all(row["phase"] for row in notes), "what is being done stays told"
+
+
+@pytest.mark.training
 def test_unsloth_is_never_loaded_behind_the_libraries_it_patches(trainer: TrainerProcess, packed_job: str) -> None:
     """A process may have loaded them ahead, for packed rows: a padded job has it begun anew."""
     job_id = trainer.job(**{**SPEC, "train": {"max_steps": 2, "packing": False}})

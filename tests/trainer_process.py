@@ -4,7 +4,8 @@ Run as: python tests/trainer_process.py        (one order a line on stdin, one a
 
 An order: home, job, attempt; at which sign of life (counted from 1) it is stopped by SIGTERM (`stop_at`) or left as by
 SIGKILL (`kill_at`), or after which step that is (`kill_after`); from which batch on the loss is NaN (`nan_from`), or
-the card has room for 2 rows only (`small_from`), or of packed rows for none whose activations are kept (`full_from`).
+the card has room for 2 rows only (`small_from`), or of packed rows for none whose activations are kept (`full_from`;
+with `for_all`: for none).
 """
 
 import contextlib
@@ -192,8 +193,8 @@ def spoil(nan_from: float, small_from: float) -> None:
 
 
 @contextlib.contextmanager
-def filled(full_from: float) -> Iterator[None]:
-    """From this batch on the card has no room for packed rows whose activations are kept."""
+def filled(full_from: float, for_all: bool = False) -> Iterator[None]:
+    """From this batch on the card has no room for packed rows whose activations are kept; for_all: nor for others."""
     from runner.packed.step import Step
 
     plain, batches = Step._part, 0
@@ -203,7 +204,7 @@ def filled(full_from: float) -> Iterator[None]:
 
         nonlocal batches
         batches += 1
-        if batches >= full_from and not self.text.is_gradient_checkpointing:
+        if batches >= full_from and (for_all or not self.text.is_gradient_checkpointing):
             raise torch.OutOfMemoryError
         return plain(self, rows, trained_tokens)
 
@@ -231,7 +232,8 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         kept = padded.Trainer
         spoil(order.get("nan_from", math.inf), order.get("small_from", math.inf))
     try:
-        with filled(order["full_from"]) if "full_from" in order else contextlib.nullcontext():
+        full = filled(order["full_from"], order.get("for_all", False)) if "full_from" in order else None
+        with full or contextlib.nullcontext():
             answer["result"] = child.perform(attempt)
     except Stopped:
         answer["outcome"] = "stopped"
