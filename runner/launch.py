@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -188,7 +189,7 @@ class Warm:
 
     def start(self, on_gpu: bool) -> None:
         """Starts one, at the lowest priority. What it loads there keeps a job that it does not fit from having it."""
-        self.on_gpu, self.variables = on_gpu, environment(self.home)
+        self.on_gpu, self.variables, self.packages = on_gpu, environment(self.home), packages()
         self.line, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = [*self.command, "--home", str(self.home.root), "--line", str(its_end.fileno())]
         try:
@@ -213,7 +214,7 @@ class Warm:
         child = self.child
         if child is None or child.poll() or not self._fits(job_id):
             return None
-        if self.variables != environment(self.home):
+        if self.variables != environment(self.home) or self.packages != packages():
             self.end()
             return None
         _set_priority(child, self._niceness)
@@ -317,6 +318,12 @@ def environment(home: Home) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "UNSLOTH_DISABLE_STATISTICS": "1",
     }
+
+
+def packages() -> list[int]:
+    """When packages were last installed or removed: each time the folder changes that they lie in."""
+    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    return [os.stat(folder).st_mtime_ns for folder in sorted(folders)]
 
 
 def hub_token() -> dict[str, str]:

@@ -227,6 +227,19 @@ def test_a_job_starts_with_the_environment_of_now(
     wait_for(lambda: gone(pid))
 
 
+def test_a_job_starts_with_the_packages_of_now(
+    home: Home, warm: launch.Warm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(launch.sysconfig, "get_path", lambda name: str(tmp_path))
+    os.utime(tmp_path, (1, 1))
+    warm.start(on_gpu=False)
+    assert warm.child
+    pid = warm.child.process.pid
+    (tmp_path / "torch-3.0.dist-info").mkdir()
+    assert warm.take(run_of(home, "1"), 1, lock(home)) is None
+    wait_for(lambda: gone(pid))
+
+
 @pytest.mark.parametrize(
     ("spec", "trained", "fits"),
     [
