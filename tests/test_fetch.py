@@ -214,9 +214,10 @@ def test_every_attempt_of_a_job_has_the_commit_of_the_first_though_the_repositor
     code = """
 import json, sys
 from pathlib import Path
-from runner import bases
+from runner import bases, fetch
 from runner.job import Attempt, StopRequest
 from spool.protocol.home import Home
+fetch.Arrival.look = lambda self, arrived_bytes: self.told("1.0 of 2.0 GB")
 home = Home(Path(sys.argv[1])).create()
 run = home.run("01K00000010123456789ABCDEF")
 run.root.mkdir(exist_ok=True)
@@ -232,7 +233,10 @@ print(json.dumps([base.revision, json.loads(run.base.read_bytes()), base.folder.
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    assert attempt() == [COMMIT, {"revision": COMMIT}, COMMIT, ["fetching org/tiny"]]
+    revision, record, folder, phases = attempt()
+    assert (revision, record, folder) == (COMMIT, {"revision": COMMIT}, COMMIT)
+    assert isinstance(phases, list)
+    assert (phases[0], phases[-1]) == ("fetching org/tiny", "fetching org/tiny, 1.0 of 2.0 GB")
     repo = hub.repos["models/org/tiny"]
     repo.commits.append("another")
     assert repo.commit("main") != COMMIT

@@ -227,6 +227,18 @@ def test_a_job_starts_with_the_environment_of_now(
     wait_for(lambda: gone(pid))
 
 
+def test_what_was_compiled_is_kept_in_the_data_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries' own caches, which go by content, versions and card; an administrator may name other places."""
+    caches = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "UNSLOTH_COMPILE_LOCATION", "HF_HUB_CACHE")
+    for name in caches:
+        monkeypatch.delenv(name, raising=False)
+    given = launch.environment(home)
+    assert {Path(given[name]).parent for name in caches} == {home.cache}
+    assert len({given[name] for name in caches}) == len(caches)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/fast/triton")
+    assert launch.environment(home)["TRITON_CACHE_DIR"] == "/fast/triton"
+
+
 def test_a_job_starts_with_the_packages_of_now(
     home: Home, warm: launch.Warm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
