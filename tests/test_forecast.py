@@ -250,6 +250,18 @@ def test_where_rows_are_packed() -> None:
     assert steps.parts(Train(effective_batch=48), packed=False) == (8, 6)
 
 
+def test_a_base_that_lies_there_in_4_bit_is_trained_so(home: Home) -> None:
+    """As the copies whose names end in -bnb-4bit do."""
+    base(home, "gemma-2b", model_type="gemma", quantization_config={"load_in_4bit": True, "load_in_8bit": False})
+    stored, plain = shapes.of(home, "gemma-2b", home.models / "gemma-2b"), shapes.named("gemma-2b")
+    assert plain is not None
+    assert stored == replace(plain, stored="4bit")
+    fits = {"model": "gemma-2b", "train": {"max_steps": 3}}
+    assert ask(home, H100, **fits).gpu_bytes == ask(home, H100, precision="4bit", **fits).gpu_bytes
+    (problem,) = ask(home, H100, precision="16bit", **fits).problems
+    assert problem.message == "the base lies there in 4bit and cannot be loaded in 16bit."
+
+
 def test_nothing_chosen_says_nothing_and_why(home: Home) -> None:
     said = estimate(home, {}, machine=CPU)
     assert (said.seconds, said.steps, said.memory_bytes, said.problems) == (None, None, None, ())
@@ -263,7 +275,8 @@ def test_half_a_spec_and_a_wrong_one_are_answered_as_far_as_they_go(home: Home) 
     assert ask(home, **wrong).steps == 285
     for spec in ({"model": 3, "dataset": []}, {"kind": 7}, {"train": {"batch_size": 3}}, {"dataset": "\0"}):
         assert isinstance(ask(home, **spec), Estimate)
-    assert ask(home, train={"batch_size": 3}).reasons == ("3 does not divide the effective batch of 8.",)
+    (problem,) = ask(home, train={"batch_size": 3}).problems
+    assert problem.message == "3 does not divide the effective batch of 8."
 
 
 def test_a_card_that_packs_nothing_is_told_what_padded_rows_take(home: Home) -> None:
@@ -272,8 +285,8 @@ def test_a_card_that_packs_nothing_is_told_what_padded_rows_take(home: Home) -> 
     padded = ask(home, new, model="google/gemma-2b", train={"packing": False})
     assert ask(home, old, model="google/gemma-2b") == padded
     assert ask(home, new, model="google/gemma-2b") != padded
-    said = ask(home, old, model="google/gemma-2b", train={"packing": True}).reasons
-    assert said == ("the card has no room for packed rows, or is older than Ampere.",)
+    (problem,) = ask(home, old, model="google/gemma-2b", train={"packing": True}).problems
+    assert problem.message == "the card has no room for packed rows, or is older than Ampere."
     noted = {"v": 1, "uuid": "GPU-1", "name": "Tesla T4", "count": 1, "mem_total_bytes": 15 * GB, "capability": [7, 5]}
     durable.write_json(home.card_json, noted)
     assert machine.look(home, Gpu("")).capability == (7, 5)

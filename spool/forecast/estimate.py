@@ -77,7 +77,8 @@ def estimate(home: Home, spec: dict[str, Any], *, machine: Machine | None = None
     try:
         plan = plan_of(asked, counted, shape, here)
     except ValueError as error:
-        return Estimate(reasons=(*reasons, f"{error}."))
+        cannot = Problem("cannot_train", f"{error}.", "Choose another value, or auto.", "/train")
+        return Estimate(problems=(cannot,), reasons=tuple(reasons))
     if shape is None:
         return Estimate(steps=plan.steps, reasons=tuple(reasons))
     return _whole(Job(shape, plan, asked, folder is None, here), history.of(home), reasons, counted)

@@ -43,6 +43,8 @@ class Shape:
     parameters: int
     kind: str = ""
     """The configuration's model_type, with _moe behind it where layers have experts."""
+    stored: str = ""
+    """4bit or 8bit where the weights lie so in the folder, by bitsandbytes."""
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -134,7 +136,8 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
     omitted = OMITTED.get(kind, {}) if isinstance(kind, str) else {}
     config = {**omitted, **config, **(text if isinstance(text, dict) else {})}
     found = _whole({name: _number(config.get(theirs)) for name, theirs in FIELDS.items()})
-    counted = _counted(Path(folder))
+    stored = _stored(config.get("quantization_config"))
+    counted = 0 if stored else _counted(Path(folder))  # two weights of 4 bit are one number there
     if found is None:
         return None
     shared = config.get("num_kv_shared_layers")
@@ -142,7 +145,12 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
         found = replace(found, inner=found.inner * (found.layers + shared) // found.layers)
     experts = "_moe" if config.get("enable_moe_block") is True else ""
     kind = kind + experts if isinstance(kind, str) else ""
-    return replace(found, parameters=counted or found.parameters, kind=kind)
+    return replace(found, parameters=counted or found.parameters, kind=kind, stored=stored)
+
+
+def _stored(quantisation: Any) -> str:
+    known = quantisation if isinstance(quantisation, dict) else {}
+    return next((f"{bits}bit" for bits in (4, 8) if known.get(f"load_in_{bits}bit") is True), "")
 
 
 def _number(value: Any) -> Any:

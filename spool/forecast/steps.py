@@ -86,6 +86,10 @@ def way(
     Raises:
         ValueError: the spec asks for what cannot be, in words.
     """
+    if shape and shape.stored:
+        if asked_precision not in ("auto", shape.stored):
+            raise ValueError(f"the base lies there in {shape.stored} and cannot be loaded in {asked_precision}")
+        asked_precision = shape.stored
     on_gpu, kind = free_bytes is not None, shape.kind if shape else ""
     can = kind in PACKED_KINDS and asked_precision != "8bit"
     if train.packing is True and not can:
