@@ -24,6 +24,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma-4": {"final_logit_softcapping": 30.0, "every": 6},
     "gemma-4-e2b": {"every": 5, "num_kv_shared_layers": 20, "use_double_wide_mlp": True, "intermediate_size": 6144},
     "gemma-4-e4b": {"num_kv_shared_layers": 18},
+    "gemma-4-26b": {
+        **{"hidden_size_per_layer_input": 0, "sliding_window": 1024},
+        **{"attention_k_eq_v": True, "num_global_key_value_heads": 2},
+    },
     "gemma-4-31b": {
         **{"hidden_size_per_layer_input": 0, "sliding_window": 1024},
         **{"attention_k_eq_v": True, "num_global_key_value_heads": 4},
@@ -72,6 +76,8 @@ def configuration(name: str, layers: int | None = None) -> Any:
         "max_position_embeddings": 8192,
         **special,
     }
+    if shape.experts:
+        text |= {theirs: getattr(shape, ours) for ours, theirs in shapes.EXPERTS.items()} | {"enable_moe_block": True}
     if shape.kind == "gemma3":
         return AutoConfig.for_model("gemma3", text_config=text, vision_config=SMALLEST_TOWER)
     if shape.kind == "gemma4":
@@ -83,7 +89,8 @@ def model(name: str, layers: int | None = None, **named: Any) -> Any:
     """In 16 bit. Needs CUDA: a CPU draws random numbers for minutes.
 
     Gemma 4 does not scale its scores, whose size is a matter of trained norms. With weights of 1 each token would see
-    one other alone, and transformers' own gradients in 16 bit would have nothing in common with those in 32 bit.
+    one other alone, and transformers' own gradients in 16 bit would have nothing in common with those in 32 bit. To a
+    router that is not trained all experts are alike, so that rounding would choose: its scores are spread.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -97,6 +104,8 @@ def model(name: str, layers: int | None = None, **named: Any) -> Any:
     for each_name, each in made.named_parameters():
         if name.startswith("gemma-4") and each_name.endswith("q_norm.weight"):
             each.data.fill_(each.numel() ** -0.5)
+        if each_name.endswith("router.scale"):
+            each.data.fill_(100.0)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Training by Unsloth and TRL: in 8 bit, with experts, on cards older than Ampere, and on a CPU.
+"""Training by Unsloth and TRL: in 8 bit, with experts in 4 bit, on cards older than Ampere, and on a CPU.
 
 What is computed is theirs alone (tests/test_training_parity.py). `runner.packed.engine` is the other way to train.
 """
@@ -39,6 +39,7 @@ def load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
         target_modules=LINEAR_LAYERS if modules == "all-linear" else modules,
+        target_parameters=[],  # else experts get adapters on a GPU, which nothing here could merge
         bias="none",
         use_rslora=spec.lora.rslora,
         use_gradient_checkpointing="unsloth" if spec.train.gradient_checkpointing else False,

@@ -30,6 +30,9 @@ from spool.protocol.errors import FinetunerError
 from spool.protocol.spec import JobSpec
 
 SMALL_MODEL_PARAMETERS = 1_000_000_000
+GROUPED_PRODUCTS = (9, 10)
+"""Hopper and the Blackwell of servers, where PyTorch multiplies with experts without asking the card how many tokens
+each has (ATen/native/cuda/GroupedBlas.cpp): elsewhere such steps cannot be recorded."""
 
 
 def train(spec: JobSpec, attempt: Attempt) -> dict[str, Any]:
@@ -184,9 +187,10 @@ def _room(attempt: Attempt, base: Base, torch: Any) -> Room:
     shape = shapes.of(attempt.home, base.reference, base.folder)
     if not torch.cuda.is_available():
         return Room(None, shape)
-    packs = torch.cuda.get_device_capability() >= steps.AMPERE
-    recorded_tokens = costs.RECORDED_BYTES / costs.packed_token_bytes(shape) if shape else 0.0
-    return Room(bases.free_gpu_bytes(torch), shape, packs, recorded_tokens)
+    capability = torch.cuda.get_device_capability()
+    records = shape is not None and (not shape.experts or capability[0] in GROUPED_PRODUCTS)
+    recorded_tokens = costs.RECORDED_BYTES / costs.packed_token_bytes(shape) if shape and records else 0.0
+    return Room(bases.free_gpu_bytes(torch), shape, capability >= steps.AMPERE, recorded_tokens)
 
 
 def _engine(spec: JobSpec) -> Any:

@@ -76,7 +76,7 @@ def test_four_bits_need_least_and_a_larger_one_more() -> None:
     sizes = [(known[name].gpu_4bit, known[name].cpu) for name in order]
     assert sizes == sorted(sizes)
     assert needs.of(catalogue.published()[0])
-    assert needs.of(next(each for each in catalogue.published() if each.size == "26B-A4B")) is None
+    assert needs.of(next(each for each in catalogue.published() if each.name == "gemma-4-12B-it")) is None
 
 
 def test_a_name_stands_for_what_anybody_can_fetch(home: Home) -> None:
@@ -123,7 +123,7 @@ def test_a_name_is_estimated_before_anything_is_here(home: Home, monkeypatch: py
     found = estimate(home, spec, machine=card)
     assert found.gpu_bytes
     assert any("fetching it comes on top" in reason for reason in found.reasons)
-    unknown = estimate(home, {**spec, "model": "gemma-4-26B-A4B-it"}, machine=card)
+    unknown = estimate(home, {**spec, "model": "gemma-4-12B-it"}, machine=card)
     assert (unknown.gpu_bytes, unknown.problems) == (None, ())
     assert "this base is not on this server, and its size is not known by its name." in unknown.reasons
 
@@ -154,25 +154,38 @@ def test_the_documents_table_is_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "kind", "heads"),
+    ("config", "heads"),
     [
-        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34}}, "gemma3", 8),
-        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34, "num_attention_heads": 32}}, "gemma3", 32),
-        ({"model_type": "gemma4", "text_config": {"num_hidden_layers": 30, "enable_moe_block": True}}, "gemma4_moe", 0),
+        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34}}, 8),
+        ({"model_type": "gemma3", "text_config": {"num_hidden_layers": 34, "num_attention_heads": 32}}, 32),
     ],
 )
-def test_a_config_of_several_parts_is_read_by_its_text(
-    tmp_path: Path, config: dict[str, Any], kind: str, heads: int
-) -> None:
+def test_a_config_of_several_parts_is_read_by_its_text(tmp_path: Path, config: dict[str, Any], heads: int) -> None:
     """Google's own of Gemma 3 leaves out what transformers knows."""
     text = {"hidden_size": 2560, "intermediate_size": 10240, **config["text_config"]}
-    if not heads:
-        text |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_144}
     tower = {"hidden_size": 1152, "num_attention_heads": 16, "num_hidden_layers": 27}
     whole = {**config, "text_config": text, "vision_config": tower}
     (tmp_path / "config.json").write_text(json.dumps(whole))
     found = shapes.of(Home(tmp_path / "home"), "ours", tmp_path)
     assert found is not None
-    assert (found.hidden, found.layers, found.heads) == (2560, text["num_hidden_layers"], heads or 8)
-    assert found.kind == kind
-    assert (found.kind in steps.PACKED_KINDS) == (kind == "gemma3")
+    assert (found.hidden, found.layers, found.heads, found.experts) == (2560, 34, heads, 0)
+    assert found.kind in steps.PACKED_KINDS
+
+
+def test_experts_are_read_where_the_configuration_has_them(tmp_path: Path) -> None:
+    """A dense Gemma 4 names the same fields, with nothing in them."""
+    known = shapes.named("gemma-4-26b")
+    assert known is not None
+    text = {theirs: getattr(known, ours) for ours, theirs in (shapes.FIELDS | shapes.EXPERTS).items()}
+    for number, (changed, expected) in enumerate(
+        (
+            ({"enable_moe_block": True}, (128, 22_837_985_280)),
+            ({"enable_moe_block": False, "num_experts": None}, (0, 0)),
+            ({"enable_moe_block": True, "top_k_experts": None}, None),
+        )
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"model_type": "gemma4", "text_config": text | changed}))
+        found = shapes.of(Home(tmp_path / "home"), "ours", folder)
+        assert (found and (found.experts, found.expert_parameters)) == expected

@@ -241,8 +241,6 @@ def test_where_rows_are_packed() -> None:
         ways("mistral", 84, packing=True)
     with pytest.raises(ValueError, match="does not go with a base in 8 bit"):
         ways("gemma-2b", 84, "8bit", packing=True)
-    with pytest.raises(ValueError, match="not built for models of the kind gemma4_moe"):
-        steps.way(Train(packing=True), Lora(), "auto", replace(shape, kind="gemma4_moe"), 1, 84 * GB, 1024, 1024)
     with pytest.raises(ValueError, match="no room"):
         ways("gemma-2b", 84, packing=True, longest=200_000)
     assert steps.parts(Train(effective_batch=48), packed=True) == (48, 1)
@@ -260,6 +258,21 @@ def test_a_base_that_lies_there_in_4_bit_is_trained_so(home: Home) -> None:
     assert ask(home, H100, **fits).gpu_bytes == ask(home, H100, precision="4bit", **fits).gpu_bytes
     (problem,) = ask(home, H100, precision="16bit", **fits).problems
     assert problem.message == "the base lies there in 4bit and cannot be loaded in 16bit."
+
+
+def test_experts_are_packed_in_16_bit_alone() -> None:
+    """transformers' loader makes them no smaller; Unsloth does, and its rows are padded."""
+    large = ways("gemma-4-26b", 84)
+    assert (large.precision, large.packed, large.checkpointing) == ("16bit", True, True)
+    small = ways("gemma-4-26b", 48)
+    assert (small.precision, small.packed) == ("4bit", False)
+    assert not ways("gemma-4-26b", 84, "4bit").packed
+    with pytest.raises(ValueError, match="a base in 4 bit that has experts"):
+        ways("gemma-4-26b", 84, "4bit", packing=True)
+    shape = shapes.named("gemma-4-26b")
+    assert shape is not None
+    held = [costs.weights_bytes(shape, precision) / GB for precision in ("4bit", "8bit", "16bit")]
+    assert held == pytest.approx([14.2, 48.9, 50.5], abs=0.1)
 
 
 def test_nothing_chosen_says_nothing_and_why(home: Home) -> None:

@@ -1,6 +1,8 @@
 """Packed rows of every Gemma learn what each row learns alone, and nothing is asked of the CPU on the way."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,20 +17,23 @@ from trainer_process import TrainerProcess
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from bench import random_gemma
+from runner import train
+from runner.bases import Base
 from runner.exports import merge
 from runner.packed import ATTENTION, attention  # noqa: F401
 from runner.packed.batch import Rows, pack
 from runner.packed.engine import nf4, targets
 from runner.packed.lean import make_lean
 from runner.packed.step import Step
-from spool.forecast import shapes
+from spool.forecast import costs, shapes
 from spool.protocol.errors import FinetunerError
 from spool.protocol.home import Home
 from spool.protocol.training import LINEAR_LAYERS
 
 
 def adapted(kind: str, attend: str) -> Any:
-    base = tiny.family(kind, attn_implementation=attend)
+    named = {"experts_implementation": "eager"} if "experts" in kind and attend != ATTENTION else {}
+    base = tiny.family(kind, attn_implementation=attend, **named)
     model = get_peft_model(base, LoraConfig(r=4, target_modules=targets(base, "all-linear")))
     torch.manual_seed(1)
     for name, each in model.named_parameters():
@@ -125,6 +130,37 @@ def test_a_shape_counts_the_weights_that_transformers_builds(name: str) -> None:
     assert in_text * 0.999 < shape.parameters < in_text * 1.001 + towers
 
 
+def test_what_experts_keep_of_a_token_is_what_the_forecast_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 26B-A4B's widths, beside the same layers without them, on tensors that have shapes only."""
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **_: Any) -> tuple[Tensor, None]:
+        return (query + key.sum() + value.sum()).transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, ATTENTION, attend)
+    shape, tokens, kept = shapes.named("gemma-4-26b"), torch.zeros(1, 64, dtype=torch.long, device="meta"), []
+    assert shape is not None
+    for experts in (True, False):
+        config = random_gemma.configuration("gemma-4-26b", 7)
+        config.text_config.enable_moe_block = experts
+        with torch.device("meta"):
+            base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=ATTENTION)
+        model = get_peft_model(base, LoraConfig(r=4, target_modules=targets(base, "all-linear")))
+        make_lean(model)
+        weights = {each.untyped_storage()._cdata for each in model.parameters()}
+        found: dict[int, Tensor] = {}
+
+        def note(tensor: Tensor, found: dict[int, Tensor] = found) -> Tensor:
+            found[tensor.untyped_storage()._cdata] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model.get_base_model().get_decoder()(input_ids=tokens, position_ids=tokens, use_cache=False)
+        kept.append(sum(each.untyped_storage().nbytes() for at, each in found.items() if at not in weights))
+    counted = (costs.packed_token_bytes(each) for each in (shape, replace(shape, experts=0, experts_at_once=0)))
+    of_layers = (kept[0] - kept[1]) / 64 * shape.layers / 7
+    assert of_layers == pytest.approx(next(counted) - next(counted) - costs.working_bytes(shape), rel=0.02)
+
+
 class Asked(TorchDispatchMode):
     """Notes what crosses from the CPU to the card; what would come back fails by itself, as the card is no device."""
 
@@ -152,7 +188,7 @@ def test_the_card_needs_nothing_of_the_cpu(kind: str, monkeypatch: pytest.Monkey
         return (query + key.sum() + value.sum()).transpose(1, 2), None
 
     monkeypatch.setitem(AttentionInterface._global_mapping, ATTENTION, attend)
-    model = adapted(kind, ATTENTION).to("meta").train()
+    model = adapted(kind, ATTENTION).to("meta", torch.bfloat16).train()  # in which alone experts are multiplied there
     make_lean(model)
     packed = pack(Rows(ROWS)).to("meta")
     with Asked() as asked:
@@ -167,14 +203,30 @@ def test_the_card_needs_nothing_of_the_cpu(kind: str, monkeypatch: pytest.Monkey
     assert asked.copies == []
 
 
+@pytest.mark.parametrize(
+    ("name", "capability", "records"),
+    [("gemma-4-26b", 9, True), ("gemma-4-26b", 8, False), ("gemma-4-26b", 12, False), ("gemma-4-31b", 8, True)],
+)
+def test_steps_are_recorded_where_the_card_is_asked_nothing(
+    tmp_path: Path, name: str, capability: int, records: bool
+) -> None:
+    """Of experts it is asked everywhere but on Hopper and the Blackwell of servers."""
+    card = {"is_available": lambda: True, "get_device_capability": lambda: (capability, 0)}
+    cuda: Any = SimpleNamespace(cuda=SimpleNamespace(**card, mem_get_info=lambda: (84_000_000_000, 85_000_000_000)))
+    base, attempt = Base(name, tmp_path, None, 0, 0), SimpleNamespace(home=Home(tmp_path))
+    room = train._room(attempt, base, cuda)  # type: ignore[arg-type]
+    assert room.packs
+    assert (room.recorded_tokens > 0) == records
+
+
 @pytest.mark.training
 def test_a_gemma_that_sees_learns_by_its_language_and_merges(tmp_path: Path) -> None:
     """Through the recipe: PEFT loads the adapter on the whole model, and that answers like what it is merged into."""
     base = tiny.build(tmp_path / "base", "gemma3")
     process = TrainerProcess(Home(tmp_path / "home").create(), base)
-    train = {"max_steps": 4, "effective_batch": 4, "packing": True, "learning_rate": 0.01}
+    settings = {"max_steps": 4, "effective_batch": 4, "packing": True, "learning_rate": 0.01}
     prompts = {"sample_prompts": ["Where is my order?"], "every_steps": 2}
-    job_id = process.job(train=train, eval=prompts, limits={"min_free_gb": 0})
+    job_id = process.job(train=settings, eval=prompts, limits={"min_free_gb": 0})
     answer = process.attempt(job_id)
     notes, adapter = process.notes(job_id), process.home.run(job_id).exports / "adapter"
     process.end()

@@ -85,6 +85,13 @@ FAMILIES: dict[str, tuple[str, dict]] = {
             **{"image_token_id": 639, "audio_token_id": 638, "video_token_id": 637},
         },
     ),
+    "gemma4_experts": (
+        "gemma4_text",
+        {
+            **{**SMALL, **GEMMA_4, **DENSE, "hidden_size_per_layer_input": 0, "enable_moe_block": True},
+            **{"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 32},
+        },
+    ),
     "gemma4_unified_text": ("gemma4_unified_text", {**SMALL, **GEMMA_4, **DENSE}),
 }
 """Name -> (model_type, its configuration): between them everything that one Gemma computes and another does not.

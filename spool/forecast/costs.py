@@ -15,6 +15,8 @@ from spool.forecast.shapes import Shape, catalogue
 
 LINEAR_BYTES = {"4bit": 4.127 / 8, "8bit": 1.01, "16bit": 2.0}
 """A weight of a layer; embeddings and norms stay in 16 bit."""
+EXPERT_BYTES = {"4bit": 4.127 / 8, "8bit": 2.0, "16bit": 2.0}
+"""An expert's weight. bitsandbytes makes modules smaller, and experts are none; in 4 bit Unsloth does it by itself."""
 
 OPTIMIZER_BYTES = {"adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adamw_torch": 8.0, "adafactor": 0.1}
 """States of one trained weight, in memory and in a checkpoint."""
@@ -31,6 +33,9 @@ WORKING_INNER, WORKING_HIDDEN = 1.6, 16.0
 RECOMPUTED_LAYERS = 1.5
 """Packed rows with checkpointing keep each layer's input, and while one is computed again what it keeps and some of its
 gradients: 0.30 MB a token of Gemma 2B, 0.51 of 7B (bench/results/2026-11-23-h100-memory.json)."""
+EXPERTS_WORKING = 5
+"""Of what the router sends a token to, in hidden widths of 2 bytes: what experts answer and the same weighted, in
+32 bit. Seen on tensors without data, not on a card."""
 RECORDED_BYTES = 15_000_000_000
 """Of the longest CUDA graph: 6,350 tokens of Gemma 2B, which keep an H100 busy for longer than Python needs."""
 PACKED_TWICE = 2
@@ -134,13 +139,15 @@ class Plan:
 
 
 def weights_bytes(shape: Shape, precision: str) -> float:
-    rest = max(0, shape.parameters - shape.linear_parameters)
-    return shape.linear_parameters * LINEAR_BYTES[precision] + rest * 2
+    rest = max(0, shape.parameters - shape.linear_parameters - shape.expert_parameters)
+    experts = shape.expert_parameters * EXPERT_BYTES[precision]
+    return shape.linear_parameters * LINEAR_BYTES[precision] + experts + rest * 2
 
 
 def unpacked_bytes(shape: Shape, precision: str) -> float:
-    """The largest matrix of a layer, which is there in 16 bit while it is multiplied."""
-    return 0 if precision == "16bit" else 2 * shape.hidden * shape.inner
+    """The largest matrix of a layer, which is there in 16 bit while it is multiplied; of experts all of a layer's."""
+    experts = shape.expert_parameters / shape.layers if EXPERT_BYTES[precision] < 2 else 0
+    return 0 if precision == "16bit" else 2 * max(experts, shape.hidden * shape.inner)
 
 
 def trained_bytes(shape: Shape, plan: Plan) -> float:
@@ -152,9 +159,10 @@ def trained_bytes(shape: Shape, plan: Plan) -> float:
 def activation_bytes(shape: Shape, plan: Plan) -> float:
     if plan.packing:
         return plan.peak_tokens * packed_token_bytes(shape, plan.checkpointing)
-    kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden)
-    a_token = 2 * (WORKING_INNER * shape.inner + WORKING_HIDDEN * shape.hidden) + (0 if plan.checkpointing else kept)
-    return plan.peak_tokens * a_token
+    kept = 2 * shape.layers * (KEPT_INNER * shape.inner + KEPT_HIDDEN * shape.hidden + _experts_layer(shape))
+    a_token = 2 * (WORKING_INNER * shape.inner + WORKING_HIDDEN * shape.hidden)
+    a_token += 2 * _experts_layer(shape) + working_bytes(shape)
+    return plan.peak_tokens * (a_token + (0 if plan.checkpointing else kept))
 
 
 def packed_token_bytes(shape: Shape, checkpointing: bool = False) -> float:
@@ -162,7 +170,8 @@ def packed_token_bytes(shape: Shape, checkpointing: bool = False) -> float:
     270M's, 1B's and 2B's on an H100."""
     a_layer = 2 * _packed_layer(shape)
     inputs = 2 * shape.layers * shape.hidden
-    return inputs + RECOMPUTED_LAYERS * a_layer if checkpointing else shape.layers * a_layer
+    kept = inputs + RECOMPUTED_LAYERS * a_layer if checkpointing else shape.layers * a_layer
+    return kept + working_bytes(shape)
 
 
 def _packed_layer(shape: Shape) -> float:
@@ -175,7 +184,20 @@ def _packed_layer(shape: Shape) -> float:
     heads = 2 * shape.heads + 2 * shape.kv_heads
     if not older:  # norms of queries and keys, and of values too
         heads += 2 * (shape.heads + shape.kv_heads * (2 if shape.kind.startswith(("gemma3n", "gemma4")) else 1))
-    return 3 * shape.inner + hidden * shape.hidden + heads * shape.head_dim
+    return 3 * shape.inner + hidden * shape.hidden + heads * shape.head_dim + _experts_layer(shape)
+
+
+def _experts_layer(shape: Shape) -> float:
+    """Of the experts that a token is sent to: gate, its activation, up, and the answer, which the router's weight
+    multiplies. Beside them four more norms."""
+    if not shape.experts:
+        return 0
+    return shape.experts_at_once * (shape.hidden + 3 * shape.expert_inner) + 4 * 2 * shape.hidden
+
+
+def working_bytes(shape: Shape) -> float:
+    """What a token holds with experts beside that while one layer is at work."""
+    return EXPERTS_WORKING * 2 * shape.experts_at_once * shape.hidden
 
 
 def rounded(tokens: int) -> int:
@@ -234,7 +256,7 @@ def flops_a_token(shape: Shape, plan: Plan) -> float:
 
     The frozen weights need no gradient of their own.
     """
-    weights = shape.linear_parameters + shape.vocabulary * shape.hidden
+    weights = shape.multiplied_parameters + shape.vocabulary * shape.hidden
     return (6 if plan.checkpointing else 4) * weights
 
 

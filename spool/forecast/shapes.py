@@ -20,6 +20,8 @@ FIELDS = {
     "head_dim": "head_dim",
     "vocabulary": "vocab_size",
 }
+EXPERTS = {"experts": "num_experts", "experts_at_once": "top_k_experts", "expert_inner": "moe_intermediate_size"}
+"""What a configuration with `enable_moe_block` says beside them."""
 OMITTED = {
     "gemma3": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208},
 }
@@ -42,7 +44,12 @@ class Shape:
     vocabulary: int
     parameters: int
     kind: str = ""
-    """The configuration's model_type, with _moe behind it where layers have experts."""
+    """The configuration's model_type."""
+    experts: int = 0
+    """Of each layer, beside its MLP; 0 where it has none. They are frozen: an adapter is on attention and MLP alone."""
+    experts_at_once: int = 0
+    """That the router sends a token to."""
+    expert_inner: int = 0
     stored: str = ""
     """4bit or 8bit where the weights lie so in the folder, by bitsandbytes."""
 
@@ -62,8 +69,18 @@ class Shape:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the layers: those that 4 and 8 bit make smaller."""
+        """Weights of attention and MLP in all layers: those that 4 and 8 bit make smaller."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears.values())
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights of all experts."""
+        return self.layers * self.experts * 3 * self.hidden * self.expert_inner
+
+    @property
+    def multiplied_parameters(self) -> int:
+        """Weights of the layers that a token is multiplied with."""
+        return self.linear_parameters + self.layers * self.experts_at_once * 3 * self.hidden * self.expert_inner
 
     def lora_parameters(self, rank: int, modules: str | list[str]) -> int:
         """Weights of an adapter: rank times (inputs + outputs) of each module that gets one."""
@@ -135,7 +152,8 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
     kind, text = config.get("model_type"), config.get("text_config")
     omitted = OMITTED.get(kind, {}) if isinstance(kind, str) else {}
     config = {**omitted, **config, **(text if isinstance(text, dict) else {})}
-    found = _whole({name: _number(config.get(theirs)) for name, theirs in FIELDS.items()})
+    names = FIELDS | EXPERTS if config.get("enable_moe_block") is True else FIELDS
+    found = _whole({name: _number(config.get(theirs)) for name, theirs in names.items()})
     stored = _stored(config.get("quantization_config"))
     counted = 0 if stored else _counted(Path(folder))  # two weights of 4 bit are one number there
     if found is None:
@@ -143,8 +161,7 @@ def _of_folder(folder: str, stamp: float) -> Shape | None:
     shared = config.get("num_kv_shared_layers")
     if config.get("use_double_wide_mlp") is True and isinstance(shared, int) and 0 < shared < found.layers:
         found = replace(found, inner=found.inner * (found.layers + shared) // found.layers)
-    experts = "_moe" if config.get("enable_moe_block") is True else ""
-    kind = kind + experts if isinstance(kind, str) else ""
+    kind = kind if isinstance(kind, str) else ""
     return replace(found, parameters=counted or found.parameters, kind=kind, stored=stored)
 
 
@@ -162,13 +179,14 @@ def _number(value: Any) -> Any:
 
 def _whole(values: Mapping[str, Any]) -> Shape | None:
     """From its fields; `parameters` are added up where they are not given. None where a field is missing."""
-    numbers = {name: values.get(name) for name in FIELDS}
+    numbers = {name: values.get(name) for name in (*FIELDS, *(EXPERTS if "experts" in values else ()))}
     if numbers["head_dim"] is None and numbers["hidden"] and numbers["heads"]:
         numbers["head_dim"] = numbers["hidden"] // numbers["heads"]
     if not all(isinstance(number, int) and 0 < number < 10**8 for number in numbers.values()):
         return None
     bare = Shape(**numbers, parameters=0)  # type: ignore[arg-type]
-    counted = bare.linear_parameters + bare.vocabulary * bare.hidden + 4 * bare.layers * bare.hidden
+    layers = bare.linear_parameters + bare.expert_parameters + 4 * bare.layers * bare.hidden
+    counted = layers + bare.vocabulary * bare.hidden
     return Shape(**{**vars(bare), "parameters": values.get("parameters") or counted})
 
 

@@ -41,7 +41,7 @@ PACKED_KINDS = (
     *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text"),
     *("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"),
 )
-"""The `model_type` of models whose rows can be packed: all but those with experts (shapes.py marks them)."""
+"""The `model_type` of models whose rows can be packed."""
 
 
 AMPERE = (8, 0)
@@ -91,11 +91,13 @@ def way(
             raise ValueError(f"the base lies there in {shape.stored} and cannot be loaded in {asked_precision}")
         asked_precision = shape.stored
     on_gpu, kind = free_bytes is not None, shape.kind if shape else ""
-    can = kind in PACKED_KINDS and asked_precision != "8bit"
+    smaller = ("8bit", "4bit") if shape and shape.experts else ("8bit",)
+    can = kind in PACKED_KINDS and asked_precision not in smaller
     if train.packing is True and not can:
         if kind not in PACKED_KINDS:
             raise ValueError(f"packing is not built for models of the kind {kind or 'unknown'}")
-        raise ValueError("packing does not go with a base in 8 bit")
+        with_experts = " that has experts" if shape and shape.experts else ""
+        raise ValueError(f"packing does not go with a base in {asked_precision[0]} bit{with_experts}")
     if can and train.packing is True and not on_gpu:
         chosen = asked_precision if asked_precision != "auto" else "16bit"
         return Way(chosen, True, train.gradient_checkpointing is True, _or(train.optimizer, "adamw_torch"))
@@ -118,7 +120,8 @@ def _quickest(
 ) -> Way:
     """Of packed rows: what is quickest and has room for the wanted tokens at once, else what has most room."""
     ways = []
-    for chosen in ("16bit", "4bit") if asked_precision == "auto" else (asked_precision,):
+    small = () if shape.experts else ("4bit",)  # in which transformers' loader leaves experts as they are
+    for chosen in ("16bit", *small) if asked_precision == "auto" else (asked_precision,):
         for again in (False, True) if train.gradient_checkpointing == "auto" else (train.gradient_checkpointing,):
             room = costs.room_tokens(shape, lora.rank, lora.target_modules, free_bytes, chosen, again, optimizer)
             ways.append(Way(chosen, True, again, optimizer, room))
