@@ -168,6 +168,7 @@ def test_what_has_no_merged_form_is_refused(base: Path, adapter: Path, tmp_path:
     for name, settings, says in (
         ("dora", {"use_dora": True}, "use_dora"),
         ("head", {"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ("experts", {"target_parameters": ["mlp.down_proj.weight"], "target_modules": ["q_proj"]}, "target_parameters"),
         ("embedding", {"target_modules": ["embed_tokens", "q_proj"]}, "no part of a plain LoRA"),
     ):
         with pytest.raises(CannotMerge, match=says):

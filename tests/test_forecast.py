@@ -273,6 +273,7 @@ def test_experts_are_packed_in_16_bit_alone() -> None:
     assert shape is not None
     held = [costs.weights_bytes(shape, precision) / GB for precision in ("4bit", "8bit", "16bit")]
     assert held == pytest.approx([14.2, 48.9, 50.5], abs=0.1)
+    assert costs.weights_bytes(shape, "4bit", on_gpu=False) > 48 * GB
 
 
 def test_nothing_chosen_says_nothing_and_why(home: Home) -> None:

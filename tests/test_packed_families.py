@@ -94,6 +94,20 @@ def test_a_base_of_any_gemma_in_4_bit_learns_what_its_rows_learn_alone(kind: str
     assert (found[1] - found[0]).norm() <= 1e-4 * found[0].norm()
 
 
+def test_beside_experts_an_adapter_merges(tmp_path: Path) -> None:
+    """To the last number what PEFT merges: rounding alone would send some tokens to another expert."""
+    base = tiny.build(tmp_path / "base", "gemma4_experts")
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = get_peft_model(plain, LoraConfig(r=4, target_modules=targets(plain, "all-linear"), init_lora_weights=False))
+    model.save_pretrained(str(tmp_path / "adapter"))
+    merge.merge(base, tmp_path / "adapter", tmp_path / "merged", lambda: None)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).state_dict()
+    expected = model.merge_and_unload().state_dict()
+    assert found.keys() == expected.keys()
+    for name, each in expected.items():
+        torch.testing.assert_close(found[name], each, rtol=2**-8, atol=0)
+
+
 @pytest.mark.parametrize("kind", tiny.FAMILIES)
 def test_every_layer_of_the_language_gets_an_adapter_and_no_tower(kind: str) -> None:
     model = adapted(kind, "eager")

@@ -205,7 +205,8 @@ def _pairs(adapter: Path, found: list[Tensor]) -> dict[str, Pair]:
 
 
 def _check_plain(config: dict[str, Any]) -> None:
-    odd = [name for name in ("use_dora", "modules_to_save", "fan_in_fan_out", "lora_bias") if config.get(name)]
+    names = ("use_dora", "modules_to_save", "target_parameters", "fan_in_fan_out", "lora_bias")
+    odd = [name for name in names if config.get(name)]
     odd += ["bias"] if config.get("bias", "none") != "none" else []
     odd += [f"peft_type {config.get('peft_type')}"] if config.get("peft_type", "LORA") != "LORA" else []
     if odd:

@@ -16,7 +16,7 @@ from spool.forecast.shapes import Shape, catalogue
 LINEAR_BYTES = {"4bit": 4.127 / 8, "8bit": 1.01, "16bit": 2.0}
 """A weight of a layer; embeddings and norms stay in 16 bit."""
 EXPERT_BYTES = {"4bit": 4.127 / 8, "8bit": 2.0, "16bit": 2.0}
-"""An expert's weight. bitsandbytes makes modules smaller, and experts are none; in 4 bit Unsloth does it by itself."""
+"""An expert's weight. bitsandbytes makes modules smaller, and experts are none; in 4 bit Unsloth does it on a card."""
 
 OPTIMIZER_BYTES = {"adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adamw_torch": 8.0, "adafactor": 0.1}
 """States of one trained weight, in memory and in a checkpoint."""
@@ -138,9 +138,9 @@ class Plan:
         return replace(self, batch=batch, accumulation=self.batch * self.accumulation // batch)
 
 
-def weights_bytes(shape: Shape, precision: str) -> float:
+def weights_bytes(shape: Shape, precision: str, on_gpu: bool = True) -> float:
     rest = max(0, shape.parameters - shape.linear_parameters - shape.expert_parameters)
-    experts = shape.expert_parameters * EXPERT_BYTES[precision]
+    experts = shape.expert_parameters * EXPERT_BYTES[precision if on_gpu else "16bit"]
     return shape.linear_parameters * LINEAR_BYTES[precision] + experts + rest * 2
 
 
@@ -226,9 +226,10 @@ def room_tokens(
 def peak_bytes(shape: Shape, plan: Plan) -> float:
     """What a trainer allocates at most: on a card what torch counts, on a CPU its resident memory."""
     logits = plan.peak_tokens * shape.vocabulary * 2
-    found = weights_bytes(shape, plan.precision) + trained_bytes(shape, plan) + activation_bytes(shape, plan)
+    weights = weights_bytes(shape, plan.precision, plan.on_gpu)
+    found = weights + trained_bytes(shape, plan) + activation_bytes(shape, plan)
     if not plan.on_gpu:
-        wider = weights_bytes(shape, plan.precision) if plan.packing else 0  # 32 bit
+        wider = weights if plan.packing else 0  # 32 bit
         return LIBRARIES_BYTES + found + wider + 2 * logits
     return (
         found
