@@ -7,16 +7,20 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
-from bench.gpu_stage import ROOT, SHARED_GB, Found, Lane, Stage
+from bench.gpu_stage import ROOT, Found, Lane, Stage
 from runner.card import Card
 from spool.health import cures, heartbeat
 from spool.health.gpu import Gpu
 from spool.protocol import durable, jobs
 
 FOREIGN_GB = 6
-LARGE_ROWS, LARGE_WORDS = 1024, 340
-"""About a million tokens in one batch: the first layer alone needs more than the share of the card that it gets."""
+TOO_LITTLE = 0.002
+"""Of the card: less than the embedding of the smallest Gemma takes."""
+RAN_OUT = "the memory ran out with "
+LARGE_ROWS, LARGE_WORDS = 256, 340
+"""About 150,000 tokens in one batch: of which a share of the card holds a few thousand, packed or padded."""
 
 
 def probe(lane: Lane) -> Found:
@@ -33,27 +37,40 @@ def probe(lane: Lane) -> Found:
     return {"fault": None, "busy": None, "probe_ms_p50": statistics.median(took), "probe_ms_max": max(took)}
 
 
-def large(lane: Lane, rows: int) -> str:
-    """Drops the job whose batch of so many long rows cannot fit."""
+def large(lane: Lane, **train: Any) -> str:
+    """Drops the job of one step whose batch of long rows has no room at once."""
     rng = random.Random(1)
     words = [*(ROOT / "examples" / "support_tickets.jsonl").read_text().split()[:4000]]
     path = lane.home.root / "large.jsonl"
     with open(path, "w") as file:
-        for number in range(rows):
+        for number in range(LARGE_ROWS):
             row = {"prompt": f"Letter {number}", "completion": " ".join(rng.choices(words, k=LARGE_WORDS))}
             file.write(json.dumps(row) + "\n")
-    train = {"max_steps": 1, "effective_batch": rows, "batch_size": rows}
-    return lane.drop(name="too large", dataset=str(path), train=train)
+    train = {"max_steps": 1, "save_steps": 1, "effective_batch": LARGE_ROWS, "batch_size": LARGE_ROWS, **train}
+    return lane.drop(name="too large", dataset=str(path), train=train, eval={})
+
+
+def came_down(lane: Lane, job_id: str) -> Found:
+    """What a job showed that learned from less at once, by itself."""
+    lane.ended(job_id)
+    notes, result = lane.notes(job_id), jobs.get_job(lane.home, job_id).result or {}
+    assert lane.outcomes(job_id) == ["finished"]
+    assert notes, "it fitted at once"
+    assert all(note.startswith(RAN_OUT) for note in notes), notes
+    train = durable.read_json(lane.home.run(job_id).spec)["train"]
+    names = ("packing", "batch_size", "gradient_accumulation", "effective_batch")
+    peak = result["peak_gpu_mem_bytes"]
+    return {"notes": notes, "peak_gpu_mem_bytes": peak, "train": {name: train[name] for name in names}}
 
 
 def foreign_and_memory(stage: Stage) -> Found:
-    """Others hold the card: the queue waits. Then a batch that cannot fit, its cure, and the job behind it."""
+    """Others hold the card: the queue waits, and names them. Then packed rows that have no room at once."""
     lane = Lane(stage, "memory", foreign_gb=2)
     found: Found = {"probe": probe(lane)}
     holder = hold(FOREIGN_GB)
     try:
-        lane.start(**small_card(stage))
-        job_id = large(lane, LARGE_ROWS)
+        lane.start(**share_of_card(stage.share))
+        job_id = large(lane)
         lane.wait(lambda: jobs.get_job(lane.home, job_id).state == "queued", 120, "the check")
         lane.wait(lambda: heartbeat.read(lane.home).waiting_for, 20, "waiting_for")
         time.sleep(5)
@@ -66,55 +83,41 @@ def foreign_and_memory(stage: Stage) -> Found:
     began = time.monotonic()
     lane.wait(lambda: lane.attempts(job_id), 20, "the start after the others have gone")
     found["start_after_the_others_ended_s"] = round(time.monotonic() - began, 2)
-    behind = lane.drop(name="the one behind it")
     stage.events["card"].set()
+    stage.keep("foreign", found)
+    return came_down(lane, job_id)
+
+
+def padded(stage: Stage) -> Found:
+    """The same where rows are padded: the process begins anew with half as many at once."""
+    stage.wait_for("card")
+    lane = Lane(stage, "padded")
+    lane.start(UNSLOTH_COMPILE_DISABLE="1", **share_of_card(stage.share))  # compiling takes minutes each time
+    return came_down(lane, large(lane, packing=False))
+
+
+def too_little(stage: Stage) -> Found:
+    """No room for the base itself: the job fails in words, nothing of it stays on the card, and the next one trains."""
+    stage.wait_for("card")
+    lane = Lane(stage, "too-little")
+    lane.start(**share_of_card(TOO_LITTLE))
+    job_id = lane.drop(name="too little")
     error = lane.ended(job_id, "failed").error or {}
-    found["too_large"] = {"error": error, "outcomes": lane.outcomes(job_id)}
     assert error["code"] == "out_of_memory", error
     assert "out of memory" in error["evidence"], error
     made = cures.suggestion(lane.home, jobs.get_job(lane.home, job_id))
-    assert made, "no suggestion"
-    train = made.spec["train"]
-    assert (train["batch_size"], train["gradient_accumulation"]) == (LARGE_ROWS // 2, 2), made
-    found["suggestion"] = {"sentence": made.sentence, "changes": made.to_json()["changes"]}
-    time.sleep(2)
-    more = stage.unaccounted_bytes() - stage.baseline_bytes
-    assert more < 200e6, f"{more / 1e6:.0f} MB of the card are held by nobody"
-    found["held_by_nobody_after_it_bytes"] = more
+    found: Found = {"error": error, "suggestion": made.sentence if made else None, "outcomes": lane.outcomes(job_id)}
+    found["held_by_nobody_bytes"] = stage.unaccounted_bytes() - stage.baseline_bytes
+    assert found["held_by_nobody_bytes"] < 200e6, found
     lane.stop()
-    stage.wait_for("reference")  # its compile caches are filled cold, by itself
-    lane.settings(SHARED_GB)
     lane.start()
+    behind = lane.drop(name="the one behind it")
     lane.ended(behind)
     return {**found, "next_job": stage.same(lane, behind)}
 
 
-def small_card(stage: Stage) -> dict[str, str]:
-    return {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{stage.share}"}
-
-
-def suggested(stage: Stage) -> Found:
-    """The cure is taken, as by the page's one click, until the job fits."""
-    stage.wait_for("card")
-    lane = Lane(stage, "suggested")
-    lane.start(**small_card(stage))
-    job_id, tried = large(lane, LARGE_ROWS // 2), list[Found]()
-    while True:
-        lane.wait(lambda: jobs.get_job(lane.home, job_id).ended, 300, "the end of the job")  # noqa: B023
-        job = jobs.get_job(lane.home, job_id)
-        train = durable.read_json(lane.home.run(job_id).spec)["train"]
-        names = ("batch_size", "gradient_accumulation", "effective_batch")
-        tried.append({"state": job.state, **{name: train[name] for name in names}})
-        if job.state != "failed":
-            break
-        assert (job.error or {})["code"] == "out_of_memory", job.error
-        made = cures.suggestion(lane.home, job)
-        assert made, f"no suggestion after {tried}"
-        job_id = cures.submit(lane.home, job_id, made)
-    assert job.state == "done", job.error
-    assert {each["effective_batch"] for each in tried} == {LARGE_ROWS // 2}
-    assert len(tried) > 1, "it fitted at once"
-    return {"tried": tried, "peak_gpu_mem_bytes": (job.result or {}).get("peak_gpu_mem_bytes")}
+def share_of_card(share: float) -> dict[str, str]:
+    return {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{share}"}
 
 
 def hold(gigabytes: float) -> subprocess.Popen[bytes]:

@@ -1,10 +1,11 @@
 """Breaks real jobs of real daemons on one GPU and looks at what becomes of them: stops, kills, damage, a full card.
 
-Run as: python -m bench.gpu_faults MODEL_FOLDER OUT.json [--only PART ...]        (needs CUDA; not part of CI)
+Run as: python -m bench.gpu_faults MODEL_FOLDER OUT.json [--only PART ...] [--steps 400]        (not part of CI)
 
 Each part has a data home and a daemon of its own; they share the card and, but where a cold start is looked at, the
 compile caches, and run side by side where none needs the card for itself. OUT.json is written after each part. Every
-job but the one that is too large is the same, so that its losses can be compared with those of an undisturbed one.
+job but those that are too large is the same, with packed rows, so that its losses can be compared with those of an
+undisturbed one. Parts without memory can be tried without a card.
 """
 
 import argparse
@@ -30,8 +31,7 @@ from spool.protocol import durable, jobs, metrics
 from spool.protocol.home import State
 from spool.protocol.states import Tokens
 
-RESUMED_EARLIER = 1e-2
-"""Of two losses, where the kernels may have been compiled for batches of another length."""
+OF_THE_CARD = {"gpu_util_pct", "gpu_mem_bytes", "gpu_power_w", "gpu_temp_c"}
 
 
 def timeline(lane: Lane, job_id: str, dropped_at: float) -> Found:
@@ -53,9 +53,17 @@ def cold(stage: Stage) -> Found:
     job_id = lane.drop(name="undisturbed")
     result = lane.ended(job_id).result or {}
     spec = durable.read_json(lane.home.run(job_id).spec)
-    assert not stage.card or (spec["precision"], spec["train"]["optimizer"]) == ("4bit", "adamw_8bit")
+    assert spec["train"]["packing"] is True, spec
+    if stage.card:
+        assert (spec["precision"], spec["train"]["optimizer"]) == ("4bit", "adamw_8bit"), spec
+        told = [row for row in metrics.read(lane.home.run(job_id).metrics) if "loss" in row]
+        assert all(row.keys() >= OF_THE_CARD for row in told), "figures of the card are missing"
     curve = lane.losses(job_id)
-    document = {"losses": curve, "adapter_sha256": lane.adapter_sha256(job_id)}
+    document = {
+        "losses": curve,
+        "eval_loss": result["eval_loss"],
+        "adapter_sha256": lane.adapter_sha256(job_id),
+    }
     durable.write_json(stage.root / "reference.json", document)
     silence_s = lane.longest_silence_s  # `warm` counts anew
     stage.events["reference"].set()
@@ -64,6 +72,7 @@ def cold(stage: Stage) -> Found:
         **timeline(lane, job_id, dropped_at),
         "longest_silence_s": silence_s,
         "first_and_last_loss": [losses[0], losses[-1]],
+        "eval_loss": result["eval_loss"],
         "peak_gpu_mem_bytes": result.get("peak_gpu_mem_bytes"),
         "spec": {"precision": spec["precision"], "train": spec["train"]},
     }
@@ -83,29 +92,61 @@ def warm(stage: Stage) -> Found:
     return {**found, **stage.same(lane, job_id)}
 
 
+def saving(lane: Lane, job_id: str, attempt: int) -> bool:
+    """A checkpoint is being written that has no manifest yet."""
+    folders = checkpoint.listed(lane.home.run(job_id).checkpoints)
+    return any(not (each / checkpoint.MANIFEST).exists() for each in folders)
+
+
+def evaluating(lane: Lane, job_id: str, attempt: int) -> bool:
+    """The loss of a step that is evaluated stands there, and the evaluation's does not."""
+    row = metrics.last(lane.home.run(job_id).metrics) or {}
+    return row.get("attempt") == attempt and "loss" in row and row["step"] % (lane.stage.steps // 2) == 0
+
+
+def stepping(lane: Lane, job_id: str, attempt: int) -> bool:
+    return lane.step(job_id) >= lane.stage.steps // 8
+
+
+def in_phase(lane: Lane, job_id: str, attempt: int, *names: str) -> bool:
+    return not lane.phases(job_id, attempt).keys().isdisjoint(names)
+
+
+STOPS: dict[str, Callable[[Lane, str, int], bool]] = {
+    "importing": lambda *where: in_phase(*where, "loading the libraries"),
+    "loading": lambda *where: in_phase(*where, "loading the model"),
+    "compiling": lambda *where: in_phase(*where, "measuring what a step takes", "training"),
+    "stepping": stepping,
+    "saving": saving,
+    "evaluating": evaluating,
+    "exporting": lambda *where: in_phase(*where, "saving the adapter"),
+}
+"""In the order in which a job comes to them."""
+
+
 def stopped(stage: Stage) -> Found:
-    """SIGTERM to the daemon in the first, cold compile, and once more in mid-training."""
+    """SIGTERM to the daemon in each phase of one job, which finds no compiled kernels until it has made its own."""
     stage.wait_for("card")
-    lane = Lane(stage, "stopped")
+    lane, job_id, found = Lane(stage, "stopped"), "", Found()
+    for number, (phase, begun) in enumerate(STOPS.items(), 1):
+        lane.start(**stage.caches(lane.home.root / "cold"))
+        job_id = job_id or lane.drop(name="stopped")
+        come = functools.partial(begun, lane, job_id, number)
+        lane.wait(lambda: len(lane.attempts(job_id)) == number, 60, f"attempt {number}")  # noqa: B023
+        lane.wait(lambda: come() or jobs.get_job(lane.home, job_id).ended, 120, phase, pause_s=0.002)  # noqa: B023
+        time.sleep({"importing": 1.0, "compiling": stage.compile_s}.get(phase, 0.0))
+        step = lane.step(job_id)
+        exit_s = lane.stop()
+        assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"] * number, [job_id]), phase
+        ended = lane.attempts(job_id)[-1]
+        found[phase] = {"step": step, "exit_s": exit_s, "checkpoint_step": ended["checkpoint_step"]}
+        stage.keep("stops", found)
+    assert found["compiling"]["step"] == 0, "it had compiled already"
+    assert found["stepping"]["checkpoint_step"] >= stage.steps // 8
     lane.start(**stage.caches(lane.home.root / "cold"))
-    job_id = lane.drop(name="stopped")
-    lane.trains(job_id)
-    time.sleep(stage.compile_s)
-    compiling = {"steps_before": lane.step(job_id), "exit_s": lane.stop()}
-    assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"], [job_id])
-    assert compiling["steps_before"] == 0, "it had compiled already"
-    stage.wait_for("reference", "warm")
-    lane.start()
-    lane.reaches(job_id, stage.steps * 5 // 8)
-    training: Found = {"exit_s": lane.stop()}
-    assert (lane.outcomes(job_id), queued(lane)) == (["interrupted"] * 2, [job_id])
-    training["checkpoint_step"] = lane.attempts(job_id)[1]["checkpoint_step"]
-    assert stage.steps * 5 // 8 <= training["checkpoint_step"] < stage.steps
-    lane.start()
     lane.ended(job_id)
-    assert lane.outcomes(job_id) == ["interrupted"] * 2 + ["finished"]
-    assert lane.attempts(job_id)[2]["resume_step"] == training["checkpoint_step"]
-    return {"in_the_first_compile": compiling, "in_mid_training": training, **stage.same(lane, job_id)}
+    assert lane.outcomes(job_id) == ["interrupted"] * len(STOPS) + ["finished"]
+    return stage.same(lane, job_id)
 
 
 def queued(lane: Lane) -> list[str]:
@@ -113,8 +154,8 @@ def queued(lane: Lane) -> list[str]:
 
 
 def stalled(stage: Stage) -> Found:
-    """The trainer is frozen (SIGSTOP) with the least limits.stall_minutes (1 when the results were kept)."""
-    stage.wait_for("reference")
+    """The trainer is frozen (SIGSTOP) with the least limits.stall_minutes."""
+    stage.wait_for("card")
     lane = Lane(stage, "stalled")
     lane.start()
     job_id = lane.drop(name="stalled", limits={"stall_minutes": 3})
@@ -221,11 +262,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 def damaged(stage: Stage, how: str) -> Found:
-    """A file of the newest checkpoint is damaged: resumed from the one before.
-
-    Compared with a job that had no newer one, bit for bit. The undisturbed one may be a little apart, most likely
-    because torch.compile makes its kernels for the first batches that a process sees: they are others after a resume.
-    """
+    """A file of the newest checkpoint is damaged: resumed from the one before, as a job that had no newer one is."""
     stage.wait_for("broken")
     lane = Lane(stage, how.replace(" ", "-"), copy_of=stage.root / "broken")
     job_id = os.listdir(lane.home.runs)[0]
@@ -237,12 +274,12 @@ def damaged(stage: Stage, how: str) -> Found:
     lane.ended(job_id)
     events = metrics.read(run.events)
     assert f"training, from step {checkpoint.step_of(before)}" in [row.get("phase") for row in events]
-    found = {"resumed_from": before.name, **stage.same(lane, job_id, RESUMED_EARLIER)}
+    found = {"resumed_from": before.name, **stage.same(lane, job_id)}
     if how == CONTROL:
         durable.write_json(stage.root / "control.json", lane.losses(job_id))
         stage.events["control"].set()
         return found
-    notes = [row["words"] for row in events if row.get("event") == "note"]
+    notes = lane.notes(job_id)
     assert len(notes) == 1, notes
     assert f"{newest.name} is not resumed from: {name} is" in notes[0], notes
     assert list(run.checkpoints.glob(f"{newest.name}.incomplete-*"))
@@ -259,7 +296,8 @@ PARTS: dict[str, Callable[[Stage], Found]] = {
     "stalled": stalled,
     "daemon killed": daemon_killed,
     "both killed": both_killed,
-    "suggested": gpu_card.suggested,
+    "padded": gpu_card.padded,
+    "too little": gpu_card.too_little,
     "dropout": dropout,
     **{how: functools.partial(damaged, how=how) for how in DAMAGES},
 }
@@ -284,7 +322,8 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="where the data homes lie; kept for a later call with --only")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--compile-s", type=float, default=8.0, help="how far into the first compile it is stopped")
-    parser.add_argument("--share", type=float, default=0.1, help="of the card that the job too large may use")
+    parser.add_argument("--share", type=float, default=0.1, help="of the card that jobs too large may use")
+    parser.add_argument("--until-s", type=float, default=900, help="then all ends, and what was found stays")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="faults-"))
     root.mkdir(parents=True, exist_ok=True)
@@ -293,10 +332,13 @@ def main() -> int:
     for part, event in SETS.items():
         if part not in arguments.only:
             stage.events[event].set()
+    clock = threading.Timer(arguments.until_s, stage.ending.set)
+    clock.start()
     try:
         with ThreadPoolExecutor(len(arguments.only)) as pool:
             passed = list(pool.map(functools.partial(one_part, stage), arguments.only))
     finally:
+        clock.cancel()
         stage.ending.set()
         for lane in stage.lanes:
             lane.close()

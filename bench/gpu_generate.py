@@ -38,9 +38,10 @@ def course_s(lane: Lane, job_id: str) -> float:
 
 def samples(lane: Lane) -> tuple[str, Found]:
     """The same training with sample answers and without, each twice, after one that compiles."""
-    trained(lane, "compiles", "auto")
+    asked = "auto" if lane.stage.card else [QUESTION]
+    trained(lane, "compiles", asked)
     runs = {name: [trained(lane, name, prompts) for _ in range(2)] for name, prompts in
-            (("with samples", "auto"), ("without", []))}  # fmt: skip
+            (("with samples", asked), ("without", []))}  # fmt: skip
     curves = [lane.losses(job_id) for each in runs.values() for job_id in each]
     assert all(curve == curves[0] for curve in curves), "sample answers changed what was learned"
     with_samples = runs["with samples"][0]

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import random_gemma
-from bench.gpu_stage import Found, Lane, Stage, built, facts
+from bench.gpu_stage import ROOT, Found, Lane, Stage, built, facts
 from spool.forecast import costs, shapes
 from spool.health.gpu import Gpu
 from spool.protocol import dropbox, metrics
@@ -50,8 +50,8 @@ BRANCHES = 0.15
 class Bench:
     """The stage, and how much of the card and of the time the jobs may take together."""
 
-    def __init__(self, stage: Stage, until_s: float, tiny: bool, names: list[str]) -> None:
-        self.stage, self.tiny, self.names = stage, tiny, names
+    def __init__(self, stage: Stage, until_s: float, tiny: bool, names: list[str], learner: Path | None) -> None:
+        self.stage, self.tiny, self.names, self.learner = stage, tiny, names, learner
         self.ends_at = time.monotonic() + until_s
         self.free = threading.Condition()
         self.taken = 0.0
@@ -82,10 +82,14 @@ class Bench:
         """(id, when it was dropped) of a job that is done."""
         train = {"max_steps": steps, "save_steps": steps, "effective_batch": 8, **more.pop("train", {})}
         spec = {"schema": 1, "model": model, "dataset": str(rows), "data": {"eval_fraction": 0}, "train": train, **more}
+        assert self.left_s() > 20, "no time was left"
         dropped_at = time.time()
         job_id = dropbox.submit(lane.home, spec)
-        assert self.left_s() > 20, "no time was left"
-        lane.ended(job_id, timeout_s=min(240, self.left_s()))
+        try:
+            lane.ended(job_id, timeout_s=min(240, self.left_s()))
+        except AssertionError:
+            dropbox.cancel(lane.home, job_id)  # the next one need not wait for it
+            raise
         return job_id, dropped_at
 
 
@@ -110,25 +114,30 @@ def least_loss() -> float:
 
 
 def learned(bench: Bench) -> None:
-    """The product's own plan against plain settings: each way has a lane, each seed a job, all the same rows."""
+    """The product's own plan against plain settings: each way has a lane, each seed a job, all the same rows. Those of
+    the example where a trained base is given, else text that even random weights can learn from."""
     steps = 20 if bench.tiny else 120
-    train, held_out = (bench.rows(name, predictable(count, 200, seed)) for name, count, seed in
-                       (("learn", 8 * steps, 1), ("held-out", 100, 2)))  # fmt: skip
-    model = built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
+    train, held_out = bench.rows("learn", predictable(8 * steps, 200, 1)), bench.rows("told", predictable(100, 200, 2))
+    model = bench.learner or built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
+    if bench.learner:
+        lines = (ROOT / "examples" / "support_tickets.jsonl").read_text().splitlines(keepends=True)
+        train.write_text("".join(lines[:320]))
+        held_out.write_text("".join(lines[320:]))
+    rate = 5e-4 if bench.learner else 1e-3
     ways: dict[str, Found] = {"plan": {"packing": True if bench.tiny else "auto"}, "plain": {"packing": False}}
     found: dict[str, list[float]] = {name: [] for name in ways}
 
     def way(name: str) -> None:
         lane = Lane(bench.stage, f"learned-{name}", warm=name == "plan", report_s=0)
         (lane.home.models / "learner").symlink_to(model)
-        lane.start()
+        lane.start(UNSLOTH_COMPILE_DISABLE="1")  # compiling takes minutes, and nothing else is learned by it
         try:
             for seed in SEEDS:
 
                 def one(seed: int = seed) -> Found:
                     job_id, dropped_at = bench.job(
                         lane, "learner", train, steps, precision="16bit",
-                        train={**ways[name], "seed": seed, "learning_rate": 1e-3},
+                        train={**ways[name], "seed": seed, "learning_rate": rate},
                         eval={"dataset": str(held_out), "every_steps": steps, "sample_prompts": []},
                         limits={"early_stopping": None},
                     )  # fmt: skip
@@ -231,43 +240,61 @@ def trained(
 
 
 def sequence(bench: Bench) -> None:
-    """Jobs one after the other with warm children: after each the card is looked at, and nothing of it is held."""
-    bench.stage.part("twenty jobs in a row", partial(_sequence, bench))
+    """Jobs one after the other, each by a warm child: before and after each the card is looked at, and nothing of it is
+    held. Two runners with half of them each, for a next child begins to load a while after each job's start."""
+    built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
+
+    def runner(number: int) -> bool:
+        return bench.stage.part(f"jobs in a row, {number}", partial(in_a_row, bench, number))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(runner, (1, 2)))
 
 
-def _sequence(bench: Bench) -> Found:
-    lane = Lane(bench.stage, "sequence", warm=True, report_s=0)
+def in_a_row(bench: Bench, number: int) -> Found:
+    lane = Lane(bench.stage, f"sequence-{number}", warm=True, report_s=0)
     (lane.home.models / "small").symlink_to(built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny))
-    rows = bench.rows("few", random_gemma.texts(24, 60))
+    rows, log = bench.rows(f"few-{number}", random_gemma.texts(24, 60)), lane.home.cache / "warm.log"
+    waiting, held, left, ahead, seconds = list[int](), list[int](), list[int](), 0, list[float]()
+
+    def holders() -> int:
+        """How many of ours hold memory of the card."""
+        found = {each["pid"] for each in Gpu().ask()["processes"]} if bench.stage.card else set[int]()
+        return len(found & set(lane.children()))
+
+    def kept() -> Found:
+        found = {
+            "jobs": len(left),
+            "of_them_by_a_warm_child": ahead,
+            "seconds_each": seconds,
+            "our_processes_that_held_memory_of_the_card": {"before_each_job": waiting, "after_each_job": held},
+            "held_by_nobody_bytes": left,
+            "most_held_by_nobody_bytes": max(left, default=None),
+        }
+        bench.stage.keep(f"jobs in a row, {number}", found)
+        return found
+
     lane.start()
-    count, held, left, ahead, seconds = 3 if bench.tiny else 20, list[int](), list[int](), 0, list[float]()
     try:
-        for _ in range(count):
+        for _ in range(2 if bench.tiny else 10):
             if bench.left_s() < 60:
                 break
+            ready = min(90, bench.left_s())
+            lane.wait(lambda: log.exists() and "-- ready" in log.read_text(), ready, "the child that is kept warm")
+            waiting.append(holders())
+            log.unlink()  # the next child writes a new one
+            waits = set(lane.children())
             job_id, dropped_at = bench.job(lane, "small", rows, 3)
             seconds.append(round(time.time() - dropped_at, 1))
             ahead += "loaded ahead" in lane.home.run(job_id).log.read_text(errors="replace")
-            lane.wait(lambda: not lane.trainers(), 10, "the trainer's end")
+            lane.wait(lambda: waits.isdisjoint(lane.children()), 10, "the trainer's end")  # noqa: B023
             time.sleep(0.5)
-            holders = {each["pid"] for each in Gpu().ask()["processes"]} if bench.stage.card else set()
-            held.append(len(holders & set(lane.children())))
-            # Others come and go between the two questions that this takes: the least of a few answers is ours.
-            left.append(min(bench.stage.unaccounted_bytes() for _ in range(5)) - bench.stage.baseline_bytes)
-        exit_s = lane.stop()
-        held_at_the_end = lane.children()
+            held.append(holders())
+            left.append(bench.stage.unaccounted_bytes() - bench.stage.baseline_bytes)
+            kept()
+        return {**kept(), "daemon_exit_s": lane.stop(), "processes_left": lane.children()}
     finally:
         lane.close()
-    return {
-        "jobs": len(left),
-        "of_them_by_a_warm_child": ahead,
-        "seconds_each": seconds,
-        "our_processes_that_held_memory_of_the_card": held,
-        "held_by_nobody_bytes": left,
-        "most_held_by_nobody_bytes": max(left, default=None),
-        "daemon_exit_s": exit_s,
-        "processes_left": held_at_the_end,
-    }
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {"learned": learned, "models": models, "sequence": sequence}
@@ -280,12 +307,15 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="kept, with the models in it, for a later call")
     parser.add_argument("--until-s", type=float, default=540, help="nothing is begun that would last longer")
     parser.add_argument("--models", nargs="+", default=[], help="these alone, by their names in the catalogue")
+    parser.add_argument("--learner", type=Path, help="a trained base's folder: what is learned can be seen better")
     parser.add_argument("--tiny", action="store_true", help="tries the parts with a tiny model")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="jobs-"))
     root.mkdir(parents=True, exist_ok=True)
     model = built(root, "gemma-3-270m", tiny=arguments.tiny)  # several parts train it
-    bench = Bench(Stage(root, model, arguments.out, 20, 0, 0), arguments.until_s, arguments.tiny, arguments.models)
+    learner = arguments.learner.resolve() if arguments.learner else None
+    stage = Stage(root, model, arguments.out, 20, 0, 0)
+    bench = Bench(stage, arguments.until_s, arguments.tiny, arguments.models, learner)
     bench.stage.found |= facts("bench.gpu_jobs")
     try:
         with ThreadPoolExecutor(1 if arguments.tiny else len(arguments.only)) as pool:

@@ -47,32 +47,41 @@ class Stage:
         self.ending = threading.Event()
         self.card = Gpu().describe()
         self.baseline_bytes = self.unaccounted_bytes()
+        self.held_out = root / "held-out.jsonl"
+        rows = map(json.loads, (ROOT / "examples" / "support_tickets.jsonl").read_text().splitlines())
+        asked = ({**row, "prompt": f"{row['prompt']} Please answer today."} for row in rows)
+        self.held_out.write_text("".join(json.dumps(row) + "\n" for row in asked))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def unaccounted_bytes(self) -> int:
-        """What the card has in use beyond what its processes are known to hold."""
+        """What the card has in use beyond what its processes are known to hold: the least of a few answers, for
+        processes come and go between the two questions that each takes."""
         if not self.card:
             return 0
-        seen = Gpu().ask()
-        return int(seen["mem_used_bytes"]) - sum(each["mem_bytes"] or 0 for each in seen["processes"])
+        answers = [Gpu().ask() for _ in range(5)]
+        return min(int(each["mem_used_bytes"]) - sum(one["mem_bytes"] or 0 for one in each["processes"])
+                   for each in answers)  # fmt: skip
 
     def wait_for(self, *events: str) -> None:
         for event in events:
-            assert self.events[event].wait(900), f"{event!r} never came"
+            while not self.events[event].wait(0.2):
+                assert not self.ending.is_set(), f"the time is over, and {event!r} had not come"
 
     def caches(self, folder: Path) -> dict[str, str]:
         return {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
 
-    def same(self, lane: "Lane", job_id: str, limit: float = LARGEST_DIFFERENCE) -> Found:
+    def same(self, lane: "Lane", job_id: str) -> Found:
         """How far a job is from the undisturbed one."""
         self.wait_for("reference")
         straight = json.loads((self.root / "reference.json").read_text())
         here = lane.losses(job_id)
         assert list(here) == list(straight["losses"]), "other steps than those of the undisturbed job"
         apart = max(abs(here[step] - loss) for step, loss in straight["losses"].items())
-        assert apart <= limit, f"the losses are {apart} apart"
+        evaluated = (jobs.get_job(lane.home, job_id).result or {})["eval_loss"] - straight["eval_loss"]
+        assert apart <= LARGEST_DIFFERENCE, f"the losses are {apart} apart, and {evaluated} at the evaluation"
         return {
             "largest_loss_difference": apart,
+            "eval_loss_difference": evaluated,
             "adapter_is_the_same_bytes": lane.adapter_sha256(job_id) == straight["adapter_sha256"],
         }
 
@@ -170,19 +179,25 @@ class Lane:
 
     def drop(self, **more: Any) -> str:
         steps = self.stage.steps
-        train = {"max_steps": steps, "save_steps": steps // 4, "effective_batch": 8, **more.pop("train", {})}
+        train: Found = {"max_steps": steps, "save_steps": steps // 4, "effective_batch": 8}
+        spec: Found = {"schema": 1, "model": "base", "dataset": "examples/support_tickets.jsonl"}
         if self.stage.card:
-            train = {"optimizer": "adamw_8bit", **train}  # its states are the harder ones to bring back
-        spec = {"schema": 1, "model": "base", "dataset": "examples/support_tickets.jsonl", "precision": "4bit"}
-        more["data"] = {"eval_fraction": 0, **more.pop("data", {})}
-        return dropbox.submit(self.home, {**spec, "train": train, **more})
+            spec["precision"], train["optimizer"] = "4bit", "adamw_8bit"  # its states are the harder ones to bring back
+        else:
+            spec["precision"], train["packing"] = "16bit", True  # as on a card
+        spec["train"] = train | more.pop("train", {})
+        spec["data"] = {"eval_fraction": 0, **more.pop("data", {})}
+        spec["eval"] = {"dataset": str(self.stage.held_out), "every_steps": steps // 2, "sample_prompts": []}
+        spec["limits"] = {"early_stopping": None, **more.pop("limits", {})}
+        return dropbox.submit(self.home, spec | more)
 
-    def wait(self, condition: Callable[[], Any], timeout_s: float, what: str) -> None:
+    def wait(self, condition: Callable[[], Any], timeout_s: float, what: str, pause_s: float = 0.03) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert self.daemon is None or self.daemon.poll() is None, f"the daemon ended: {self.last_words()}"
             assert time.monotonic() < end, f"{what}: not within {timeout_s:g} s; {self.last_words()}"
-            time.sleep(0.03)
+            assert not self.stage.ending.is_set(), f"{what}: the time is over"
+            time.sleep(pause_s)
 
     def last_words(self) -> str:
         logs = sorted(self.home.runs.glob("*/train.log"))
@@ -214,6 +229,10 @@ class Lane:
         events = metrics.read(self.home.run(job_id).events)
         mine = [row for row in events if row["attempt"] == attempt and row.get("event") == "phase"]
         return {row["phase"].partition(",")[0]: row["t"] for row in mine}
+
+    def notes(self, job_id: str) -> list[str]:
+        """What the job told of in its own words."""
+        return [row["words"] for row in metrics.read(self.home.run(job_id).events) if row.get("event") == "note"]
 
     def losses(self, job_id: str) -> dict[str, float]:
         rows = metrics.one_line(metrics.read(self.home.run(job_id).metrics))
@@ -250,7 +269,7 @@ class Lane:
         last = told[len(told) // 2 :]
         seconds, tokens = last[-1]["t"] - last[0]["t"], last[-1]["tokens"] - last[0]["tokens"]
         names = ("packing", "batch_size", "gradient_accumulation", "optimizer", "gradient_checkpointing")
-        notes = [row["words"] for row in metrics.read(run.events) if row.get("event") == "note"]
+        notes = self.notes(job_id)
         return {
             "step_s": round(seconds / (len(last) - 1), 4),
             "median_step_s": statistics.median(row["step_time_s"] for row in last),
