@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import choices, frame
 from pages.parts.ui.data import change, head, history, pick, row, statistics, trouble
@@ -42,7 +43,7 @@ def show(chosen: Chosen) -> None:
         head.progress(chosen, seen)
     head.verdict(chosen, seen)
     if no_tokens:
-        st.markdown(f":orange[:material/warning: {t('data.uncounted', problem=md(no_tokens, 300))}]")
+        st.markdown(f":orange[:material/warning: {t('data.uncounted', problem=md(translated(no_tokens), 300))}]")
     if seen.report:
         head.numbers(seen.report)
     head.differently(chosen)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from spool.health import heartbeat
 from spool.protocol.home import Home
@@ -38,13 +39,13 @@ def look(home: Home, now: float | None = None) -> Runner:
         return Runner(False, None, t("runner.silent"), start())
     busy, queue = beat.current_job, beat.queue or "open"
     if beat.halted:
-        why = t("runner.halted", why=beat.halted)
+        why = t("runner.halted", why=translated(beat.halted))
         return Runner(True, busy, why, halted=True, queue=queue)
     if beat.state == "stopping":
         says = t("runner.stopping")
         return Runner(True, busy, says, start(), queue=queue)
     if beat.waiting_for:
-        return Runner(True, busy, t("runner.waits", why=beat.waiting_for), queue=queue)
+        return Runner(True, busy, t("runner.waits", why=translated(beat.waiting_for)), queue=queue)
     if queue in ("held", "draining"):  # a job still runs
         return Runner(True, busy, t(f"runner.queue.{queue}"), queue=queue)
     return Runner(True, busy, queue=queue)

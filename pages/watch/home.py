@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages.parts import quantities
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.queue import expected, seen, strip
 from pages.parts.queue.board import Board
 from pages.parts.texts import t
@@ -123,7 +124,7 @@ def _cure(job: Job) -> str:
     """What happened and what to do about it, in one line; of failed and refused jobs only."""
     if job.state not in ("failed", "rejected"):
         return ""
-    hint = str((job.error or {}).get("hint") or "")
+    hint = translated((job.error or {}).get("hint") or "")
     return f"{md(jobs.why(job), 140)} :gray[→] {md(hint, 160)}" if hint else md(jobs.why(job), 240)
 
 

@@ -186,10 +186,11 @@ def _sides(
 def _none_held_out(scan: Scan, keep: np.ndarray, wanted: int) -> str:
     """Why a split that was asked for keeps no row away from training."""
     questions = np.unique(np.frombuffer(scan.tally.questions, np.uint64)[keep])
-    words = f"No row is kept for evaluation, although {wanted:,} should be: rows that ask the same stay together, and"
+    why = f"each of the {len(questions):,} questions has more rows. Set data.eval_fraction higher."
     if len(questions) < 2:
-        return f"{words} all rows ask the same question. Name a file for evaluation in eval.dataset."
-    return f"{words} each of the {len(questions):,} questions has more rows. Set data.eval_fraction higher."
+        why = "all rows ask the same question. Name a file for evaluation in eval.dataset."
+    kept = "rows that ask the same stay together"
+    return f"No row is kept for evaluation, although {wanted:,} should be: {kept}, and {why}"
 
 
 def _raise_blocked(findings: dict[str, Any]) -> None:

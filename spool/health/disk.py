@@ -99,12 +99,12 @@ def _room(home: Home, disk: Disk) -> Finding:
     free_gb = disk.free_bytes / 1e9
     least = "at least " if not disk.complete else ""
     parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in list(disk.uses.items())[:6] if count]
-    message = f"{free_gb:,.1f} of {disk.total_bytes / 1e9:,.1f} GB free"
-    message += f"; {least}{', '.join(parts)}." if parts else "."
+    used = f"; {least}{', '.join(parts)}" if parts else ""
+    message = f"{free_gb:,.1f} of {disk.total_bytes / 1e9:,.1f} GB free{used}."
     if free_gb >= LOW_GB:
         return Finding("disk", "ok", message)
     level: Level = "fail" if free_gb < Limits().min_free_gb else "warn"
-    message += " Jobs may not start." if level == "fail" else " That is little: checkpoints and exports need room."
+    little = "Jobs may not start." if level == "fail" else "That is little: checkpoints and exports need room."
     cures = {
         "checkpoints": f"Delete checkpoints of ended jobs ({home.runs}/*/checkpoints)",
         "models": f"Delete models that nobody uses ({home.models})",
@@ -113,7 +113,7 @@ def _room(home: Home, disk: Disk) -> Finding:
         "hub": f"Delete {home.cache}/hub: it is fetched again when needed",
     }
     largest = next((name for name in disk.uses if name in cures), "checkpoints")
-    return Finding("disk", level, message, f"{cures[largest]}, or move the data home.")
+    return Finding("disk", level, f"{message} {little}", f"{cures[largest]}, or move the data home.")
 
 
 def _count(home: Home, disk: Disk, end: float) -> None:

@@ -9,7 +9,7 @@ from spool.health.finding import Finding
 ADD = "make" if (ROOT / "Makefile").exists() else "sudo deploy/setup.sh"
 """An installed service has no Makefile."""
 COMMANDS = {name: f"{ADD} {name}" for name in ("gptq", "onnx", "benchmarks")}
-NAMES = {"gptq": "4-bit exports (GPTQ)", "onnx": "exports as ONNX", "benchmarks": "benchmarks in reports"}
+NAMES = {"gptq": "4-bit exports (GPTQ)", "onnx": "Exports as ONNX", "benchmarks": "Benchmarks in reports"}
 PACKAGES = {"onnx": "onnxruntime_genai", "benchmarks": "lm_eval"}
 
 
@@ -32,5 +32,5 @@ def examine() -> list[Finding]:
     found = []
     for name, command in COMMANDS.items():
         says = "installed." if installed(name) else f"not installed: `{command}` adds them."
-        found.append(Finding("extras", "ok", f"{NAMES[name][0].upper()}{NAMES[name][1:]} are {says}"))
+        found.append(Finding("extras", "ok", f"{NAMES[name]} are {says}"))
     return found

@@ -321,8 +321,10 @@ def _words(node: dict[str, Any]) -> str:
     if kind == "array":
         if node.get("maxItems") == 0:
             return "an empty list"
-        longest = f"at most {node['maxItems']}, each " if "maxItems" in node else ""
-        return "a list of " + longest + _words(node.get("items", {})).removeprefix("" if longest else "a ")
+        each = _words(node.get("items", {}))
+        if "maxItems" in node:
+            return f"a list of at most {node['maxItems']}, each {each}"
+        return f"a list of {each.removeprefix('a ')}"
     return {"null": "null", "boolean": "true or false", "object": "an object"}.get(str(kind), "something else")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pages.parts import escape, quantities
+from pages.parts.phrases import translated
 from pages.parts.texts import has, t
 from spool.data.keeping.export import harmless
 
@@ -54,7 +55,10 @@ def _blocked(report: dict[str, Any], lost: int) -> Verdict:
     """Why no job may train on it. Where too many rows are lost the page says so shorter than the doctor does."""
     if lost and not any(problem["action"] == "blocks" for problem in report["problems"]):
         return Verdict("red", t("data.verdict.blocked", why=too_many(report)), t("data.verdict.blocked_hint"))
-    says, hint = escape.one_line(report["blocked"]["message"], 600), report["blocked"].get("hint") or ""
+    says, hint = (
+        escape.one_line(translated(report["blocked"]["message"]), 600),
+        translated(report["blocked"].get("hint") or ""),
+    )
     if "limits.max_fraction" in hint:
         hint = t("data.verdict.allow_hint")
     return Verdict("red", says, hint)
@@ -108,8 +112,8 @@ def table(found: list[dict[str, Any]], most: int = SHOWN) -> pd.DataFrame:
 
 
 def sentence(message: str) -> str:
-    """A finding's words with a capital first letter, without what no browser can be sent."""
-    text = _sent(message)
+    """A finding in the reader's language with a capital first letter, without what no browser can be sent."""
+    text = translated(_sent(message))
     return text[:1].upper() + text[1:]
 
 
@@ -119,7 +123,7 @@ def as_csv(found: list[dict[str, Any]]) -> bytes:
     writer = csv.writer(out)
     writer.writerow(["line", "file", "code", "what", "the row is"])
     for each in found:
-        texts = (each.get("file", ""), each["code"], each["message"], action(each["action"]))
+        texts = (each.get("file", ""), each["code"], translated(each["message"]), action(each["action"]))
         writer.writerow([each["line"], *(harmless(_sent(text)) for text in texts)])
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 

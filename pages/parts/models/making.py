@@ -12,6 +12,7 @@ import orjson
 from pages.parts.escape import one_line
 from pages.parts.models import proof, shelf
 from pages.parts.models.shelf import Export
+from pages.parts.phrases import translated
 from pages.parts.run import tail
 from spool.protocol import dropbox, formats
 from spool.protocol.home import Home
@@ -87,7 +88,9 @@ def rows(home: Home, job: Job) -> list[Row]:
         if export is not None:
             found.append(Row(kind, export.state, export))
         elif kind in failed or error:
-            found.append(Row(kind, proof.FAILED, None, failed.get(kind) or one_line(error.get("message") or "", 300)))
+            found.append(
+                Row(kind, proof.FAILED, None, failed.get(kind) or one_line(translated(error.get("message") or ""), 300))
+            )
         elif job.ended:
             found.append(Row(kind, MISSING))
         else:

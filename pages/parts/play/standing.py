@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from pages.parts import alive, quantities, words
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import has, t
 from spool.protocol.jobs import Job
 
@@ -63,8 +64,8 @@ def standing(job: Job, around: Around, ready: bool, idle_minutes: float) -> Stan
             return _ended("cancelled", around)
     error = job.error or {}
     errors = error.get("errors") or [error]
-    says = " ".join(md(words.sentence(str(each.get("message") or "")), 400) for each in errors[:3])
-    hint = md(str(errors[0].get("hint") or ""), 400)
+    says = " ".join(md(words.sentence(translated(each.get("message") or "")), 400) for each in errors[:3])
+    hint = md(translated(errors[0].get("hint") or ""), 400)
     return Standing("failed", f"**{t('playground.state.failed')}** {says}", ":material/error:", "red", hint)
 
 

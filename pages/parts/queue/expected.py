@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, tzinfo
 
+from pages.parts.phrases import translated
 from pages.parts.quantities import DASH
 from pages.parts.texts import t
 from spool.forecast import queue
@@ -54,4 +55,4 @@ def why(span: Span | None) -> str:
     if span is None or not span.why:
         return ""
     known = WHY.get(span.why)
-    return t(f"expected.why.{known}") if known else span.why
+    return t(f"expected.why.{known}") if known else translated(span.why)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pages.parts import escape, words
+from pages.parts.phrases import translated
 from pages.parts.texts import has, t
 from spool.protocol import metrics
 
@@ -111,10 +112,14 @@ def event(row: dict[str, Any]) -> str:
     """One event in words: a phase by its own words, anything else by its name and what it carries."""
     kind = str(row.get("event") or "event")
     if kind == "phase":
-        return escape.one_line(words.sentence(str(row.get("phase") or "")))
+        return escape.one_line(words.phase(str(row.get("phase") or "")))
     if "words" in row:
-        return escape.one_line(words.sentence(str(row["words"] or "")))
+        return escape.one_line(words.sentence(translated(row["words"] or "")))
     carried = {key: value for key, value in row.items() if key not in ("v", "t", "attempt", "seq", "event", "phase")}
-    said = ", ".join(f"{key} {value}" for key, value in carried.items())
+    said = ", ".join(f"{_carried(key)} {translated(value)}" for key, value in carried.items())
     name = t(f"monitor.event.{kind}") if has(f"monitor.event.{kind}") else words.sentence(kind.replace("_", " "))
     return escape.one_line(name + (f": {said}" if said else ""))
+
+
+def _carried(key: str) -> str:
+    return t(f"monitor.carried.{key}") if has(f"monitor.carried.{key}") else key

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from pages.parts import words
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from spool.protocol import durable, formats, resolve, settings
 from spool.protocol.dropbox import dropped_spec
@@ -156,7 +157,7 @@ def in_words(problem: Problem) -> str:
     if problem.code == "unknown_field" and problem.line:
         label = t("train.in_line", line=problem.line)
     where = f"{label}: " if problem.pointer else ""
-    return f"{where}{problem.message}" + (f" {problem.hint}" if problem.hint else "")
+    return f"{where}{translated(problem.message)}" + (f" {translated(problem.hint)}" if problem.hint else "")
 
 
 def names(text: str) -> list[str]:

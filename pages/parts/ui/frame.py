@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import alive, texts
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import signin
 from spool.protocol import dropbox
@@ -162,6 +163,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def show_error(message: str, hint: str = "") -> None:
+    message, hint = translated(message), translated(hint)
     if not {".", "/"} & set(message.partition(" ")[0]):  # a file's name stays as it is
         message = message[:1].upper() + message[1:]
     text = f"**{md(message, 600)}**" + (f"  \n{md(hint, 600)}" if hint else "")

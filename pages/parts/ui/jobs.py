@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import alive, quantities, words
 from pages.parts.escape import md, one_line
 from pages.parts.models import making, told
+from pages.parts.phrases import translated
 from pages.parts.queue.board import in_order_of_giving
 from pages.parts.texts import t
 from pages.parts.ui import frame
@@ -95,8 +96,8 @@ def progress_text(job: Job) -> str:
 
 def why(job: Job) -> str:
     """Why it failed, in one line; the name of a stored file (data.csv), which nobody gave it, is left out."""
-    said = re.sub(r"^data\.[a-z.]+: ", "", (job.error or {}).get("message") or "")
-    return words.sentence(one_line(said, 300))
+    message = re.sub(r"^data\.[a-z.]+: ", "", (job.error or {}).get("message") or "")
+    return words.sentence(one_line(translated(message), 300))
 
 
 def made(job: Job) -> str:
@@ -139,7 +140,7 @@ def give_all(order: str, jobs: Sequence[Job], level: int | None = None) -> None:
         try:
             _give(order, job, level)
         except FinetunerError as error:
-            wrong = wrong or f"{error.message} {error.hint}"
+            wrong = wrong or f"{translated(error.message)} {translated(error.hint)}"
         except OSError as error:
             wrong = wrong or t("jobs.unwritable", why=error.strerror)
         else:

@@ -25,8 +25,10 @@ def refuse(name: str, rows: int, findings: Findings, rules: Rules) -> DataError 
         return _error(name, f"{_none_of(rows)} ({_causes(findings)}). {in_words(findings.sorted())}", False)
     if dropped > rules.max_problem_fraction * rows:
         limit = f"{rules.max_problem_fraction:.0%}" if rules.max_problem_fraction else "0"
-        words = f"{dropped:,} of {rows:,} rows ({dropped / rows:.0%}) cannot be trained on, more than the "
-        words += f"{limit} allowed ({_causes(findings)}). {in_words(findings.sorted())}"
+        words = (
+            f"{dropped:,} of {rows:,} rows ({dropped / rows:.0%}) cannot be trained on, more than the {limit} allowed "
+            f"({_causes(findings)}). {in_words(findings.sorted())}"
+        )
         return _error(name, words, True)
     for problem in findings.blocking:
         if rules.max_fraction.get(problem.code, 0) < 1:
@@ -36,10 +38,9 @@ def refuse(name: str, rows: int, findings: Findings, rules: Rules) -> DataError 
     for code, share in rules.max_fraction.items():
         count = findings.counts[code]
         if count > share * rows:
-            words = f"{name}: {count:,} of {rows:,} rows ({count / rows:.0%}) have {code}, "
-            words += f"more than the {share:.0%} allowed."
             hint = f"`finetuner check {name}` lists them. Correct them, or raise limits.max_fraction."
-            return DataError(words, hint, "data_blocked")
+            have = f"{count:,} of {rows:,} rows ({count / rows:.0%}) have {code}, more than the {share:.0%} allowed."
+            return DataError(f"{name}: {have}", hint, "data_blocked")
     return None
 
 
@@ -52,6 +53,6 @@ def _causes(findings: Findings) -> str:
 
 
 def _error(name: str, words: str, some: bool) -> DataError:
-    hint = f"`finetuner check {name}` lists every row. Correct them"
-    hint += ", or raise limits.max_problem_fraction." if some else ", or name the columns with data.mapping."
+    other = "raise limits.max_problem_fraction" if some else "name the columns with data.mapping"
+    hint = f"`finetuner check {name}` lists every row. Correct them, or {other}."
     return DataError(f"{name}: {words}", hint, "data_blocked")

@@ -10,6 +10,7 @@ import streamlit as st
 from pages.parts import quantities
 from pages.parts.data import changes
 from pages.parts.escape import md, one_line
+from pages.parts.phrases import translated
 from pages.parts.texts import t, table
 from pages.parts.ui import frame
 from pages.parts.ui.data import dataset
@@ -136,7 +137,7 @@ def _augment(chosen: Chosen, report: dict[str, Any]) -> None:
         first = inspect.head(chosen.path, PREVIEWED_ROWS, chosen.limits, chosen.reading.dialect)
         pairs = augment.preview(first, step)
     except FinetunerError as error:
-        st.caption(f":material/info: {md(error.message, 300)} {md(error.hint, 300)}")
+        st.caption(f":material/info: {md(translated(error.message), 300)} {md(translated(error.hint), 300)}")
         return
     if not pairs:
         st.caption(f":material/info: {t('data.augment.none')}")

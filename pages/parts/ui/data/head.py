@@ -10,6 +10,7 @@ from pages.parts.data import changes, findings, preview, reading
 from pages.parts.data.reading import AUTO
 from pages.parts.escape import md, one_line
 from pages.parts.models import shelf
+from pages.parts.phrases import translated
 from pages.parts.texts import has, t
 from pages.parts.ui import frame
 from pages.parts.ui.data import dataset
@@ -88,7 +89,7 @@ def recognised(chosen: Chosen, seen: Inspection) -> None:
     if said:
         st.caption("  \n".join(said))
     for notice in (report or {}).get("notices", []):
-        st.caption(f":material/info: {md(notice, 400)}")
+        st.caption(f":material/info: {md(translated(notice), 400)}")
 
 
 def _read_as(chosen: Chosen) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import quantities
-from pages.parts.data import token_view
+from pages.parts.data import findings, token_view
 from pages.parts.escape import md, one_line
 from pages.parts.texts import t
 from pages.parts.ui import frame
@@ -116,7 +116,8 @@ def _row(view: dict[str, Any]) -> None:
     if view["problem"]:
         st.caption(of)
         st.warning(
-            f"**{t('data.row.left_out')}** {md(view['problem']['message'], 400)}", icon=":material/filter_alt_off:"
+            f"**{t('data.row.left_out')}** {md(findings.sentence(view['problem']['message']), 400)}",
+            icon=":material/filter_alt_off:",
         )
         return
     seen = token_view.drawn(view)

@@ -8,6 +8,7 @@ from pages.parts import alive, words
 from pages.parts.escape import md
 from pages.parts.models import making, proof
 from pages.parts.models.shelf import Export
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
 from spool.protocol import formats
@@ -60,7 +61,9 @@ def _inside(home: Home, model: Job, fit: Sequence[str], before: Sequence[Job]) -
             frame.roster().stale()
         except SpecError as error:
             problem = error.problems[0]
-            STATE[ERROR] = f"{problem.message} {problem.hint}" if repo else t("models.push.no_repo")
+            STATE[ERROR] = (
+                f"{translated(problem.message)} {translated(problem.hint)}" if repo else t("models.push.no_repo")
+            )
         except (OSError, FinetunerError) as error:
             why = getattr(error, "strerror", None) or str(error)
             STATE[ERROR] = t("models.making.unwritable", why=why)

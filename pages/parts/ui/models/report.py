@@ -8,6 +8,7 @@ from pages.parts import escape, quantities
 from pages.parts.escape import md
 from pages.parts.models import told
 from pages.parts.models.told import Report, Sample
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import jobs
 from pages.parts.ui.vote import start
@@ -31,7 +32,8 @@ def show(home: Home, job: Job) -> None:
     if found is None:
         if error := told.problem(job):
             says = (
-                f"{t('report.missing')} {md(error.get('message') or '', 300)} :gray[{md(error.get('hint') or '', 300)}]"
+                f"{t('report.missing')} {md(translated(error.get('message') or ''), 300)} "
+                f":gray[{md(translated(error.get('hint') or ''), 300)}]"
             )
             st.warning(says, icon=":material/assignment_late:")
         return

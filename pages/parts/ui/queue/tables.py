@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.parts import quantities, words
 from pages.parts.escape import one_line
+from pages.parts.phrases import translated
 from pages.parts.queue import expected
 from pages.parts.queue.board import Board
 from pages.parts.texts import t
@@ -220,7 +221,7 @@ def _note(job: Job, view: View) -> str:
         return sentence(jobs.asked(view.pending[job.id]))
     if job.waits:
         at = quantities.clock(job.waits["not_before"], frame.zone())
-        return one_line(t("queue.again", at=at, why=job.waits["why"] or ""), 160)
+        return one_line(t("queue.again", at=at, why=translated(job.waits["why"] or "")), 160)
     if job.state == "checking" and job.phase:
-        return sentence(one_line(job.phase, 80)) + " …"
+        return sentence(one_line(translated(job.phase), 80)) + " …"
     return sentence(expected.why(view.spans.get(job.id)))

@@ -7,6 +7,7 @@ import streamlit as st
 from pages.parts import quantities
 from pages.parts.data import findings
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import frame
 from pages.parts.ui.data.trouble import MOST_AT_ONCE, table_columns
@@ -43,7 +44,7 @@ def found(home: Home, job: Job) -> None:
         st.caption(t("monitor.data.no_report"))
         return
     for notice in (report.get("notices") or [])[:MOST_NOTICES]:
-        st.info(md(_named(home, job, str(notice)), 400), icon=":material/info:")
+        st.info(md(_named(home, job, translated(notice)), 400), icon=":material/info:")
     _findings(home, job, report)
 
 

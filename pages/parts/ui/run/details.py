@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import escape, quantities
+from pages.parts import escape, quantities, words
+from pages.parts.phrases import translated
 from pages.parts.run import tail
 from pages.parts.texts import has, t
 from pages.parts.ui import choices, frame
@@ -132,7 +133,7 @@ def _outcome(attempt: dict[str, Any]) -> str:
 
 def _why(attempt: dict[str, Any]) -> str:
     error = attempt.get("error")
-    return escape.one_line(attempt.get("why") or (error or {}).get("message") or "", 300)
+    return escape.one_line(words.sentence(translated(attempt.get("why") or (error or {}).get("message") or "")), 300)
 
 
 def _spec(run: Run) -> None:

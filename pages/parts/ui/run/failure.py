@@ -5,6 +5,7 @@ import streamlit as st
 
 from pages.parts import words
 from pages.parts.escape import md, one_line
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import frame
 from spool.health import cures
@@ -18,8 +19,8 @@ def show(home: Home, job: Job) -> None:
     error = job.error or {}
     made = cures.suggestion(home, job)
     with st.container(border=True, gap="small"):
-        said = error.get("message") or t("monitor.failure.silent")
-        frame.show_error(said, error.get("hint") or t("monitor.failure.see_log"))
+        what = error.get("message") or t("monitor.failure.silent")
+        frame.show_error(what, error.get("hint") or t("monitor.failure.see_log"))
         if error.get("evidence"):
             st.caption(t("monitor.failure.seen"))
             st.code(one_line(error["evidence"], 320), language=None, wrap_lines=True)
@@ -34,7 +35,7 @@ def _what_to_try(home: Home, job: Job, made: cures.Suggestion) -> None:
         st.markdown(f"**{t('monitor.failure.try')}** :gray[{t('monitor.failure.only_this')}]")
         _table(made)
     else:
-        st.markdown(f"**{t('monitor.failure.try')}** :gray[{md(made.sentence, 300)}]")
+        st.markdown(f"**{t('monitor.failure.try')}** :gray[{md(translated(made.sentence), 300)}]")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if after:
             frame.link(frame.MONITOR, t("monitor.failure.tried"), icon=":material/replay:", job=after)
@@ -54,7 +55,7 @@ def _table(made: cures.Suggestion) -> None:
             "setting": [words.label(change.pointer) for change in made.changes],
             "was": [_value(change.before) for change in made.changes],
             "new": [_value(change.after) for change in made.changes],
-            "why": [change.why for change in made.changes],
+            "why": [translated(change.why) for change in made.changes],
         }
     )
     config = st.column_config

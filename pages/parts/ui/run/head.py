@@ -7,6 +7,7 @@ import streamlit as st
 from pages.parts import quantities
 from pages.parts.escape import md, one_line
 from pages.parts.models import proof, shelf
+from pages.parts.phrases import translated
 from pages.parts.run import tail
 from pages.parts.run.curves import Look
 from pages.parts.texts import t
@@ -91,9 +92,8 @@ def _rejected(home: Home, job: Job) -> None:
     for problem in errors:
         where = f"`{one_line(problem.get('pointer') or t('monitor.rejected.file')).replace('`', '')}`"
         line = t("monitor.rejected.line", line=problem["line"]) if problem.get("line") else ""
-        st.markdown(
-            f"{where}{line}: {md(problem.get('message') or '', 400)} :gray[{md(problem.get('hint') or '', 400)}]"
-        )
+        message, hint = (translated(problem.get(part) or "") for part in ("message", "hint"))
+        st.markdown(f"{where}{line}: {md(message, 400)} :gray[{md(hint, 400)}]")
     dropped = tail.head(home.rejected / job.id / "dropped.json")
     if dropped:
         st.markdown(t("monitor.rejected.dropped"))
@@ -145,6 +145,9 @@ def progress(job: Job) -> None:
     elif job.waits:
         said: dict[str, Any] = job.waits
         when = quantities.clock(said.get("not_before"), frame.zone())
-        st.info(t("monitor.waits.again", why=md(said.get("why") or "", 300), when=when), icon=":material/update:")
+        st.info(
+            t("monitor.waits.again", why=md(translated(said.get("why") or ""), 300), when=when),
+            icon=":material/update:",
+        )
     elif runner.alive and not runner.problem:
         st.info(t("monitor.waits.turn"), icon=":material/schedule:")

@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import quantities
 from pages.parts.escape import one_line
 from pages.parts.models import shelf
+from pages.parts.phrases import translated
 from pages.parts.system import drop_box
 from pages.parts.texts import t
 from pages.parts.ui import frame
@@ -86,7 +87,7 @@ def receipts() -> None:
             "at": pd.to_datetime(pd.Series([each.at for each in found], dtype="str"), format="ISO8601", utc=True),
             "name": [one_line(each.name, 80) for each in found],
             "state": [[state(each.state).label] for each in found],
-            "why": [one_line(f"{each.why} {each.hint}", 300) or None for each in found],
+            "why": [one_line(f"{translated(each.why)} {translated(each.hint)}", 300) or None for each in found],
             "by": [one_line(each.by or "", 40) for each in found],
             "open": [f"{monitor}?job={each.job_id}" for each in found],
         }

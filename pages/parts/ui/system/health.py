@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts import alive, quantities
 from pages.parts.escape import md, one_line
+from pages.parts.phrases import translated
 from pages.parts.system import looks
 from pages.parts.system.looks import Seen
 from pages.parts.texts import has, t
@@ -53,16 +54,18 @@ def _verdict(seen: Seen) -> None:
     if fine:
         label = t("system.look.fine_others", count=len(fine)) if wanted else t("system.level.ok")
         with st.expander(label, icon=":material/checklist:"):
-            st.markdown("\n".join(f"- **{_area(each)}:** {md(sentence(each['message']), 600)}" for each in fine))
+            st.markdown(
+                "\n".join(f"- **{_area(each)}:** {md(sentence(translated(each['message'])), 600)}" for each in fine)
+            )
 
 
 def _finding(finding: dict[str, Any]) -> None:
     level = str(finding.get("level"))
     with st.container(gap="xxsmall"):
         st.markdown(f"{LOOKS.get(level, '')} **{_area(finding)}** :gray[· {t(f'system.level.{level}')}]")
-        st.markdown(md(sentence(str(finding.get("message", ""))), 900))
+        st.markdown(md(sentence(translated(finding.get("message", ""))), 900))
         if finding.get("cure"):
-            st.markdown(f":gray[:material/arrow_forward:] {with_commands(str(finding['cure']))}")
+            st.markdown(f":gray[:material/arrow_forward:] {with_commands(translated(finding['cure']))}")
 
 
 def with_commands(text: str) -> str:
@@ -90,9 +93,7 @@ def _footer(seen: Seen) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         when = quantities.ago(iso(seen.at_s), frame.now())
         st.caption(
-            t("system.look.age", ago=when, account=md(seen.account or looks.account(), 60))
-            + " "
-            + t("system.look.english"),
+            t("system.look.age", ago=when, account=md(seen.account or looks.account(), 60)),
             width="stretch",
         )
         label = t("system.look.working") if seen.working else t("system.look.again")
@@ -119,7 +120,9 @@ def runner() -> None:
         facts.append((t("system.runner.beat"), seconds))
     if told.alive:
         facts.append((t("system.runner.queue"), t(f"system.runner.queue_is.{told.queue}")))
-        facts += [(t("system.runner.waits"), md(beat.waiting_for, 400))] if beat.waiting_for else []
+        facts += (
+            [(t("system.runner.waits"), md(sentence(translated(beat.waiting_for)), 400))] if beat.waiting_for else []
+        )
     facts += [(t("system.runner.version"), md(beat.version, 60))] if beat.version else []
     facts.append((t("system.runner.log"), f"`{home.runner_log}`"))
     with st.container(border=True, gap="xsmall"):

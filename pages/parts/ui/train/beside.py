@@ -5,8 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import alive, quantities
+from pages.parts import alive, quantities, words
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.train import draft, fields
 from pages.parts.train.draft import Draft
@@ -109,7 +110,7 @@ def _judged(made: Draft, seen: Figures, found: Estimate) -> None:
 
 
 def _unfit(problem: Problem, found: Estimate) -> None:
-    _say("orange", ":material/memory:", f"{problem.message[:1].upper()}{problem.message[1:]} {problem.hint}")
+    _say("orange", ":material/memory:", f"{words.sentence(translated(problem.message))} {translated(problem.hint)}")
     if found.fits_with and problem.code.endswith("memory"):
         st.button(
             t("train.use_what_fits"),

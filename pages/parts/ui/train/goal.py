@@ -7,6 +7,7 @@ import streamlit as st
 from pages.parts import quantities, words
 from pages.parts.escape import md
 from pages.parts.models import shelf
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.train import presets, published
 from pages.parts.train.figures import Figures
@@ -105,7 +106,7 @@ def verdict(seen: Figures) -> str:
         rows = f"{t('train.data.rows', count=seen.rows, rows=quantities.count(seen.rows))} · " if seen.rows else ""
         return f":material/hourglass_empty: {rows}{t(f'train.data.{seen.state}')}"
     if seen.state in ("unreadable", "blocked"):
-        return f":red[:material/block: {md(words.sentence(seen.problem), 300)}]"
+        return f":red[:material/block: {md(words.sentence(translated(seen.problem)), 300)}]"
     parts = [t("train.data.rows", count=seen.rows, rows=quantities.count(seen.rows))]
     if seen.tokens is not None:
         parts.append(t("train.data.tokens", tokens=quantities.count(_about(seen.tokens))))

@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts import alive, quantities, words
 from pages.parts.escape import md
+from pages.parts.phrases import translated
 from pages.parts.texts import t
 from pages.parts.ui import frame, jobs
 from pages.parts.ui.train import form
@@ -83,7 +84,7 @@ def _rejected(job: Job) -> None:
     st.markdown(f"**{t('train.sent.rejected')}**")
     for problem in (job.error or {}).get("errors", []):
         where = words.label(problem.get("pointer") or "/job")
-        frame.show_error(f"{where}: {problem.get('message')}", problem.get("hint") or "")
+        frame.show_error(f"{where}: {translated(problem.get('message') or '')}", problem.get("hint") or "")
 
 
 def _stands(job: Job) -> None:
