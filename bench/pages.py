@@ -19,13 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
@@ -95,20 +95,34 @@ def long_run(home: Home, job_id: str, rows: int) -> None:
 
 @dataclass(frozen=True)
 class View:
-    """An address, and what is to be seen there."""
+    """An address, and what is to be seen there, as a CSS selector."""
 
     address: str
-    seen: Callable[[Page], None]
+    seen: str
+
+
+CHART = "[data-testid=stVegaLiteChart] :is(canvas, svg).marks"
+"""The loss, not only the small courses beside the key figures."""
+
+TABLE, BAR = "[data-testid=stDataFrame]", "[role=progressbar]"
+
+
+def see(page: Page, selector: str) -> None:
+    """Waits until it has a size. It looks with each frame: `expect` would look every half second, and tell that."""
+    page.wait_for_function(
+        "seen => [...document.querySelectorAll(seen)].some(each => each.checkVisibility({visibilityProperty: true})"
+        " && each.getBoundingClientRect().height > 0)",
+        arg=selector,
+        timeout=120_000,
+    )
 
 
 def paint(window: BrowserContext, view: View) -> float:
     """Seconds from asking for the page to seeing it."""
     page = window.new_page()
-    page.set_default_timeout(120_000)
-    expect.set_options(timeout=120_000)
     started = time.perf_counter()
-    page.goto(view.address)
-    view.seen(page)
+    page.goto(view.address, wait_until="commit", timeout=120_000)
+    see(page, view.seen)
     took = time.perf_counter() - started
     page.close()
     return took
@@ -152,7 +166,7 @@ def refreshes(browser: Browser, web: Web, home: Home, job_id: str, seconds: floa
     received: list[int] = []
     page.on("websocket", lambda channel: channel.on("framereceived", lambda data: received.append(len(data))))
     page.goto(f"{web.address}/monitor?job={job_id}")
-    chart(page)
+    see(page, CHART)
     page.wait_for_timeout(8000)
     with growing(home, job_id):
         received.clear()
@@ -238,19 +252,6 @@ def many(web: Web, home: Home, job_id: str, sessions: int, seconds: float = 60) 
     says(f"{sessions} sessions: a training step beside it", f"{beside / alone:.3f} times its time alone")
 
 
-def chart(page: Page) -> None:
-    """The loss, not only the small courses beside the key figures."""
-    expect(page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg).marks").first).to_be_visible()
-
-
-def table(page: Page) -> None:
-    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
-
-
-def bar(page: Page) -> None:
-    expect(page.get_by_role("progressbar").first).to_be_visible()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.pages")
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -271,16 +272,16 @@ def main() -> None:
         size_mb = home.run(job_id).metrics.stat().st_size / 1e6
         print(f"a run of {arguments.rows:,} rows ({size_mb:.0f} MB) among 100 others:")
         with serving(home) as web, beating(home):
-            monitor = View(f"{web.address}/monitor?job={job_id}", chart)
-            paints(chromium, "Monitor", monitor, View(f"{empty}?with=chart", chart), "1.5 s")
+            monitor = View(f"{web.address}/monitor?job={job_id}", CHART)
+            paints(chromium, "Monitor", monitor, View(f"{empty}?with=chart", CHART), "1.5 s")
             refreshes(chromium, web, home, job_id)
             many(web, home, job_id, arguments.sessions)
         home = showcase.build(Path(scratch) / "crowd")
         crowd.crowd(home, ended=arguments.jobs * 9 // 10, waiting=arguments.jobs // 10)
         print(f"{arguments.jobs:,} jobs:")
         with serving(home) as web, beating(home):
-            paints(chromium, "Queue", View(f"{web.address}/queue", table), View(f"{empty}?with=table", table), "1.5 s")
-            paints(chromium, "Home", View(web.address, bar), View(f"{empty}?with=progress", bar), "1 s")
+            paints(chromium, "Queue", View(f"{web.address}/queue", TABLE), View(f"{empty}?with=table", TABLE), "1.5 s")
+            paints(chromium, "Home", View(web.address, BAR), View(f"{empty}?with=progress", BAR), "1 s")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from unsloth import FastLanguageModel
 from runner.bases import Base
 from runner.job import Attempt
 from runner.lasting import Lasting, arguments
+from runner.targets import named
 from spool.protocol.spec import JobSpec
-from spool.protocol.training import LINEAR_LAYERS
 
 
 class Trainer(Lasting, SFTTrainer):
@@ -32,13 +32,12 @@ def load(spec: JobSpec, base: Base) -> tuple[Any, Any]:
         use_exact_model_name=True,
         trust_remote_code=False,
     )
-    modules = spec.lora.target_modules
     model = FastLanguageModel.get_peft_model(
         model,
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
-        target_modules=LINEAR_LAYERS if modules == "all-linear" else modules,
+        target_modules=named(model, spec.lora.target_modules),
         target_parameters=[],  # else experts get adapters on a GPU, which nothing here could merge
         bias="none",
         use_rslora=spec.lora.rslora,

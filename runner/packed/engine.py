@@ -13,9 +13,8 @@ from runner.lasting import Lasting, arguments
 from runner.packed import ATTENTION, attention  # noqa: F401  (the latter registers the former)
 from runner.packed.batch import collate
 from runner.packed.step import Step
-from spool.protocol.errors import FinetunerError
+from runner.targets import named
 from spool.protocol.spec import JobSpec
-from spool.protocol.training import LINEAR_LAYERS
 
 
 class Packing(Trainer):
@@ -83,20 +82,8 @@ def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 def targets(model: Any, modules: str | list[str]) -> list[str] | str:
     """Which modules get an adapter, as PEFT takes it. Of a model that also sees or hears it is an expression for its
-    language model alone: the towers have modules of the same names.
-
-    Raises:
-        FinetunerError: a name is none of its linear layers', which PEFT would pass over.
-    """
-    names = LINEAR_LAYERS if isinstance(modules, str) else list(modules)
-    linear = [f".{name}" for name, each in model.get_decoder().named_modules() if isinstance(each, torch.nn.Linear)]
-    unknown = [name for name in names if not any(each.endswith(f".{name}") for each in linear)]
-    if unknown:
-        raise FinetunerError(
-            f"/lora/target_modules: no linear layer of the language model is called {' or '.join(unknown)}.",
-            f'Name some of {", ".join(LINEAR_LAYERS)}, or write "all-linear".',
-            "bad_spec",
-        )
+    language model alone: the towers have modules of the same names. Raises what `named` of runner.targets raises."""
+    names = named(model, modules)
     if not hasattr(model.base_model, "language_model"):
         return names
     return rf".*\.language_model\.(.*\.)?({'|'.join(map(re.escape, names))})"
