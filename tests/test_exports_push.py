@@ -106,7 +106,7 @@ def refused(code: str, call: Callable[[], Any]) -> FinetunerError:
 
 
 def said(attempt: Attempt) -> list[str]:
-    return [str(row.get("phase") or row.get("words")) for row in metrics.read(attempt.run.events)]
+    return [str(row.get("words") or row.get("phase")) for row in metrics.read(attempt.run.events)]
 
 
 # ---- what a spec says
