@@ -8,6 +8,7 @@ the parts without a card.
 """
 
 import argparse
+import itertools
 import json
 import math
 import queue
@@ -114,8 +115,8 @@ def least_loss() -> float:
 
 
 def learned(bench: Bench) -> None:
-    """The product's own plan against plain settings: each way has a lane, each seed a job, all the same rows. Those of
-    the example where a trained base is given, else text that even random weights can learn from."""
+    """The product's own plan against plain settings: each way and seed has a lane, side by side, all the same rows.
+    Those of the example where a trained base is given, else text that even random weights can learn from."""
     steps = 20 if bench.tiny else 120
     train, held_out = bench.rows("learn", predictable(8 * steps, 200, 1)), bench.rows("told", predictable(100, 200, 2))
     model = bench.learner or built(bench.stage.root, "gemma-3-270m", tiny=bench.tiny)
@@ -125,42 +126,44 @@ def learned(bench: Bench) -> None:
         held_out.write_text("".join(lines[320:]))
     rate = 5e-4 if bench.learner else 1e-3
     ways: dict[str, Found] = {"plan": {"packing": True if bench.tiny else "auto"}, "plain": {"packing": False}}
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, dict[int, float]] = {name: {} for name in ways}
 
-    def way(name: str) -> None:
-        lane = Lane(bench.stage, f"learned-{name}", warm=name == "plan", report_s=0)
+    def one(way: tuple[str, int]) -> None:
+        name, seed = way
+        lane = Lane(bench.stage, f"learned-{name}-{seed}", warm=name == "plan", report_s=0)
         (lane.home.models / "learner").symlink_to(model)
         lane.start(UNSLOTH_COMPILE_DISABLE="1")  # compiling takes minutes, and nothing else is learned by it
+
+        def part() -> Found:
+            job_id, dropped_at = bench.job(
+                lane, "learner", train, steps, precision="16bit",
+                train={**ways[name], "seed": seed, "learning_rate": rate},
+                eval={"dataset": str(held_out), "every_steps": steps, "sample_prompts": []},
+                limits={"early_stopping": None},
+            )  # fmt: skip
+            told = metrics.read(lane.home.run(job_id).metrics)
+            found[name][seed] = [row["eval_loss"] for row in told if "eval_loss" in row][-1]
+            return {"eval_loss": found[name][seed], **lane.figures(job_id, dropped_at)}
+
         try:
-            for seed in SEEDS:
-
-                def one(seed: int = seed) -> Found:
-                    job_id, dropped_at = bench.job(
-                        lane, "learner", train, steps, precision="16bit",
-                        train={**ways[name], "seed": seed, "learning_rate": rate},
-                        eval={"dataset": str(held_out), "every_steps": steps, "sample_prompts": []},
-                        limits={"early_stopping": None},
-                    )  # fmt: skip
-                    told = metrics.read(lane.home.run(job_id).metrics)
-                    found[name].append([row["eval_loss"] for row in told if "eval_loss" in row][-1])
-                    return {"eval_loss": found[name][-1], **lane.figures(job_id, dropped_at)}
-
-                bench.stage.part(f"learned, {name}, seed {seed}", one)
+            bench.stage.part(f"learned, {name}, seed {seed}", part)
         finally:
             lane.close()
 
-    with ThreadPoolExecutor(len(ways)) as pool:
-        list(pool.map(way, ways))
+    each = list(itertools.product(ways, SEEDS))
+    with ThreadPoolExecutor(len(each)) as pool:
+        list(pool.map(one, each))
 
     def compared() -> Found:
-        means = {name: statistics.fmean(losses) for name, losses in found.items()}
-        spread = {name: max(losses) - min(losses) for name, losses in found.items()}
+        losses_of = {name: [found[name][seed] for seed in SEEDS] for name in ways}
+        means = {name: statistics.fmean(losses) for name, losses in losses_of.items()}
+        spread = {name: max(losses) - min(losses) for name, losses in losses_of.items()}
         apart = means["plan"] - means["plain"]
         return {
-            "eval_loss": found,
+            "eval_loss": losses_of,
             "mean": means,
             "spread": spread,
-            "standard_deviation": {name: statistics.stdev(losses) for name, losses in found.items()},
+            "standard_deviation": {name: statistics.stdev(losses) for name, losses in losses_of.items()},
             "difference_of_the_means": apart,
             "inside_the_seeds_spread": abs(apart) <= min(spread.values()),
             "least_loss_of_the_text": round(least_loss(), 4),
